@@ -1,0 +1,51 @@
+/**
+ * The bus carries what was stored to the instances that have watchers for it. The store publishes (in the same step
+ * as it stores); a bus only listens.
+ */
+import type { EventType } from "../protocol/types.ts";
+
+/** Which feed: a job's, or the tenant's own (no job). */
+export interface FeedName {
+  readonly tenantId: string;
+  readonly jobId?: string;
+}
+
+/** One event on its way from the store to watchers. */
+export interface FeedEvent {
+  readonly epoch: string;
+  readonly seq: number;
+  readonly type: EventType;
+  readonly durable: boolean;
+  /** The job it belongs to, '' for none: on the tenant feed allow-lists apply by it, without parsing. */
+  readonly jobId: string;
+  /** What a conflatable event replaces: the newest value under the same key. Empty for durable events. */
+  readonly key: string;
+  /** The DeliveredEvent as JSON text. */
+  readonly wire: string;
+}
+
+export interface FeedHandler {
+  /** Events of one publish, in order. A throw is the bus's to log; it never reaches the publisher. */
+  events(events: readonly FeedEvent[]): void;
+  /** Something on the channel that this version cannot read. The feed reads the log instead. */
+  unreadable(): void;
+  /** The subscription is in force (again): what was published before may be missing. */
+  subscribed(): void;
+}
+
+/**
+ * Order: events of one feed arrive in the order of their `seq`, each at most once per subscription. Losses are
+ * allowed (a cut link, an overflown buffer); a hole in `seq` or `subscribed()` tells, and the core repairs it.
+ */
+export interface Bus {
+  /** Listens to a feed until `release`. One handler per feed. `subscribed()` follows, now or when the link is back. */
+  hold(feed: FeedName, handler: FeedHandler): void;
+  release(feed: FeedName): void;
+  /** Feeds that are held, for `/api/v1/status` and the tests' base line. */
+  readonly held: number;
+  close(): Promise<void>;
+}
+
+export function feedId(feed: FeedName): string {
+  return feed.jobId === undefined ? feed.tenantId : `${feed.tenantId}/${feed.jobId}`;
+}

@@ -1,0 +1,121 @@
+/**
+ * The bus over Redis sharded pub/sub: one channel per feed, subscribed only while somebody here watches it.
+ *
+ * A message is pairs of lines, `<version> <epoch> <seq> <class> <type> <job> <key>` and the event's JSON; the scripts
+ * of the store write it (lua/common.lua).
+ */
+import type { EventType } from "../protocol/types.ts";
+import type { Redis, RedisLink } from "../redis.ts";
+import type { Keys } from "../store/keys.ts";
+import type { Bus, FeedEvent, FeedHandler, FeedName } from "./bus.ts";
+
+/** The version of the bus message that this hub writes and reads. */
+const VERSION = "1";
+const RETRY_MS = 100;
+
+export interface RedisBusOptions {
+  redis: RedisLink;
+  keys: Keys;
+  /** A refused subscription, or a handler that threw. */
+  onError: (error: Error) => void;
+}
+
+export class RedisBus implements Bus {
+  readonly #client: Redis;
+  readonly #keys: Keys;
+  readonly #handlers = new Map<string, FeedHandler>();
+  readonly #onError: (error: Error) => void;
+
+  private constructor({ redis, keys, onError }: RedisBusOptions) {
+    this.#client = redis.subscriber();
+    this.#keys = keys;
+    this.#onError = onError;
+    this.#client.on("smessage", (channel: string, message: string) => this.#receive(channel, message));
+    this.#client.on("ready", () => {
+      for (const channel of this.#handlers.keys()) this.#subscribe(channel);
+    });
+  }
+
+  static async open(options: RedisBusOptions): Promise<RedisBus> {
+    const bus = new RedisBus(options);
+    await bus.#client.connect();
+    return bus;
+  }
+
+  get held(): number {
+    return this.#handlers.size;
+  }
+
+  hold(feed: FeedName, handler: FeedHandler): void {
+    const channel = this.#keys.channel(feed);
+    this.#handlers.set(channel, handler);
+    this.#subscribe(channel);
+  }
+
+  release(feed: FeedName): void {
+    const channel = this.#keys.channel(feed);
+    if (!this.#handlers.delete(channel) || this.#client.status !== "ready") return;
+    this.#client.sunsubscribe(channel).catch((error: Error) => this.#onError(error));
+  }
+
+  async close(): Promise<void> {
+    this.#handlers.clear();
+    this.#client.disconnect();
+  }
+
+  /** While the link is down nothing happens: `ready` comes for all channels. */
+  #subscribe(channel: string): void {
+    const handler = this.#handlers.get(channel);
+    if (!handler || this.#client.status !== "ready") return;
+    this.#client.ssubscribe(channel).then(
+      () => {
+        if (this.#handlers.get(channel) === handler) this.#guard(() => handler.subscribed());
+      },
+      (error: Error) => {
+        this.#onError(error);
+        setTimeout(() => this.#subscribe(channel), RETRY_MS).unref();
+      },
+    );
+  }
+
+  #receive(channel: string, message: string): void {
+    const handler = this.#handlers.get(channel);
+    if (!handler) return;
+    const events = parse(message);
+    this.#guard(() => (events ? handler.events(events) : handler.unreadable()));
+  }
+
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#onError(error as Error);
+    }
+  }
+}
+
+/** `undefined` for what this version cannot read. */
+export function parse(message: string): FeedEvent[] | undefined {
+  const lines = message.split("\n");
+  if (lines.length % 2 !== 0) return undefined;
+  const events: FeedEvent[] = [];
+  for (let i = 0; i < lines.length; i += 2) {
+    const [version, epoch, seqText, kind, type, job, ...key] = (lines[i] as string).split(" ");
+    const seq = Number(seqText);
+    const wire = lines[i + 1] as string;
+    if (version !== VERSION || !epoch || !(Number.isSafeInteger(seq) && seq > 0) || !wire.startsWith("{")) {
+      return undefined;
+    }
+    if ((kind !== "d" && kind !== "c") || !type || job === undefined) return undefined;
+    events.push({
+      epoch,
+      seq,
+      type: type as EventType,
+      durable: kind === "d",
+      jobId: job === "-" ? "" : job,
+      key: key.join(" "),
+      wire,
+    });
+  }
+  return events;
+}

@@ -1,0 +1,100 @@
+/**
+ * The log: one JSON object a line on a pipe, readable lines on a terminal. Whatever is logged, tokens and passwords
+ * do not appear, and hostile text can neither forge a line nor command the terminal.
+ */
+import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
+import pretty from "pino-pretty";
+import type { LogLevel } from "./config.ts";
+
+/** What the hub's parts get to see of pino: `log.info({ job_id }, "text")`; errors go under `err`. */
+export interface Log extends Pick<Logger, "trace" | "debug" | "info" | "warn" | "error" | "fatal"> {
+  /** A log whose lines all carry these fields. */
+  child(bindings: Record<string, unknown>): Log;
+}
+
+export interface LogOptions {
+  level: LogLevel;
+  /** Readable lines instead of JSON; default: whether standard output is a terminal. */
+  pretty?: boolean;
+  /** Where lines go; default: standard output, written at once, so that a killed process leaves its last line. */
+  destination?: DestinationStream;
+}
+
+/** Makes the root log; fields `level` (name), `time` (ISO 8601), `msg`, and what the caller gives. Throws nothing. */
+export function createLog(options: LogOptions): Log {
+  const destination = options.destination ?? standardOutput();
+  const readable = options.pretty ?? process.stdout.isTTY === true;
+  const lines = readable
+    ? readableLines(destination, options.destination === undefined)
+    : jsonLines(destination);
+  return pino(
+    {
+      level: options.level,
+      base: null,
+      timestamp: stdTimeFunctions.isoTime,
+      formatters: { level: (level) => ({ level }) },
+    },
+    lines,
+  );
+}
+
+/** Bytes kept while standard output takes nothing (a full disk); further lines are dropped. */
+const BACKLOG_BYTES = 1_048_576;
+
+function standardOutput(): DestinationStream {
+  const stream = pino.destination({ fd: 1, sync: true, maxLength: BACKLOG_BYTES });
+  // A terminal that was closed, a full disk: no reason to end the hub, and no place to say so.
+  stream.on("error", () => {});
+  return stream;
+}
+
+function jsonLines(destination: DestinationStream): DestinationStream {
+  return { write: (line) => destination.write(redact(escapeInvisible(line))) };
+}
+
+function readableLines(destination: DestinationStream, terminal: boolean): DestinationStream {
+  const format = pretty.prettyFactory({
+    colorize: terminal && pretty.isColorSupported,
+    singleLine: true,
+    translateTime: "SYS:HH:MM:ss.l",
+  });
+  return { write: (line) => destination.write(format(showEscapes(redact(escapeInvisible(line))))) };
+}
+
+const REDACTED = "[redacted]";
+
+/**
+ * Fields by name at any depth, and by form wherever they are: JWTs, `Bearer …`, `?token=…`, passwords in URLs.
+ * Works on the JSON line, where a quote inside a text is always escaped: a name between bare quotes is a field's.
+ */
+const SECRETS: ReadonlyArray<readonly [RegExp, string]> = [
+  [
+    /"([\w-]*(?:token|authorization|cookie|password|secret))":"[^"\\]*(?:\\.[^"\\]*)*"/gi,
+    `"$1":"${REDACTED}"`,
+  ],
+  [/(?<![\w-])eyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)?/g, REDACTED],
+  [/\b(Bearer\s+)[^\s"'\\,;]+/gi, `$1${REDACTED}`],
+  [/([?&](?:access_)?token=)[^\s"'\\&#]+/gi, `$1${REDACTED}`],
+  [/\b((?:redis|amqp|http|ws)s?:\/\/[^\s"'\\/@:]*:)[^\s"'\\/@]+@/gi, `$1${REDACTED}@`],
+];
+
+function redact(line: string): string {
+  return SECRETS.reduce((text, [pattern, replacement]) => text.replace(pattern, replacement), line);
+}
+
+/** What JSON.stringify leaves as it is: DEL and C1 (terminal commands), line separators, marks that reorder text. */
+const INVISIBLE = /[\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+function escapeInvisible(line: string): string {
+  return line.replace(INVISIBLE, (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+/**
+ * Escapes of control characters become texts that show the escape; only quotes and backslashes keep theirs. Stack
+ * frames keep their line breaks: no line of the log begins like one.
+ */
+function showEscapes(line: string): string {
+  return line.replace(/\\n(?= {4,}at |caused by: )|\\(["\\/])|\\/g, (found, kept) =>
+    found === "\\n" || kept !== undefined ? found : "\\\\",
+  );
+}

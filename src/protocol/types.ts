@@ -1,0 +1,500 @@
+/**
+ * The wire in TypeScript, for people: what trainers publish and watchers receive. No imports, so that the SDK's types
+ * stand alone. `events.ts` and `verbs.ts` hold the schemas; the compiler checks there that both say the same.
+ */
+
+/** A number, or one of the spellings of what JSON has no number for. */
+export type Num = number | "NaN" | "Infinity" | "-Infinity";
+
+/** What may stand in free-form fields. */
+export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
+
+/** A place in a feed. `epoch` names the feed's history (it changes when history was lost), `seq` rises by one per event. */
+export interface Cursor {
+  epoch: string;
+  seq: number;
+}
+
+export type JobStatus =
+  | "pending"
+  | "queued"
+  | "running"
+  | "paused"
+  | "stopping"
+  | "completed"
+  | "failed"
+  | "cancelled";
+
+export type Level = "debug" | "info" | "warning" | "error" | "critical";
+
+/** Progress of training. Conflatable: a slow watcher gets the newest of each field. Every field is optional. */
+export interface TrainingProgress {
+  /** Epochs done; may be fractional. */
+  epoch?: number;
+  total_epochs?: number;
+  /** Optimizer steps done; may repeat or go back after a resume. */
+  step?: number;
+  total_steps?: number;
+  loss?: Num;
+  /** The trainer's own moving average of the loss. */
+  smooth_loss?: Num;
+  learning_rate?: Num;
+  /** Seconds left, as the trainer estimates. */
+  eta_seconds?: number;
+  /** What the trainer is doing, for instance `"data analysis"`. */
+  stage?: string;
+  /** Per cent of the stage, 0 to 100. */
+  stage_progress?: number;
+  /** Per cent of the whole job, 0 to 100. */
+  progress?: number;
+  message?: string;
+  /** Items done, of `total`. */
+  current?: number;
+  total?: number;
+  /** Up to 64 further metrics by name, for instance `{"val/accuracy": 0.93}`. */
+  metrics?: Record<string, Num>;
+}
+
+/** A change of the job's state. The spellings in_progress, succeeded, success, failure, error and canceled are accepted. */
+export interface TrainingStatus {
+  status: JobStatus;
+  message?: string;
+  /** How a finished job went. */
+  result?: {
+    final_loss?: Num;
+    model_path?: string;
+    duration_seconds?: number;
+    /** Parts (products, folds) that succeeded. */
+    successful?: number;
+    failed?: number;
+    metrics?: Record<string, Num>;
+  };
+  error?: { type?: string; message: string; traceback?: string };
+  /** Why a job ended, where `status` alone does not say. */
+  end_reason?: "finished" | "user" | "killed" | "preempted" | "out_of_memory" | "time_limit" | "error";
+}
+
+/** A sample that the model made. Its bytes do not travel here: `url` says where they are (small ones as a `data:` URL). */
+export interface SampleGenerated {
+  sample_id?: string;
+  step?: number;
+  epoch?: number;
+  /** Which of `total` samples of this step. */
+  index?: number;
+  total?: number;
+  prompt?: string;
+  seed?: number;
+  /** For instance `image/png`. */
+  media_type?: string;
+  size_bytes?: number;
+  url?: string;
+  /** Pixels. */
+  width?: number;
+  /** Pixels. */
+  height?: number;
+}
+
+/** One line of the job's log. */
+export interface Log {
+  level?: Level;
+  message: string;
+  /** Logger or stream, for instance `stderr`. */
+  source?: string;
+  /** Line number in the source. */
+  line?: number;
+  /** Overwrites the line before it, as `\r` does for progress bars. */
+  replaces_last?: boolean;
+}
+
+export interface ValidationResult {
+  step?: number;
+  epoch?: number;
+  metrics: Record<string, Num>;
+  /** Whether this is the best result so far. */
+  best?: boolean;
+  message?: string;
+}
+
+export interface Gpu {
+  index: number;
+  name?: string;
+  utilization_percent?: number;
+  memory_used_bytes?: number;
+  memory_total_bytes?: number;
+  temperature_celsius?: number;
+  power_watts?: number;
+}
+
+/** Load of one machine. Conflatable. */
+export interface SystemStats {
+  host: string;
+  cpu_percent?: number;
+  cpu_count?: number;
+  memory_used_bytes?: number;
+  memory_total_bytes?: number;
+  memory_percent?: number;
+  disk_used_bytes?: number;
+  disk_total_bytes?: number;
+  network_received_bytes?: number;
+  network_sent_bytes?: number;
+  gpus?: Gpu[];
+}
+
+/** What a job is. All optional: a job is created by its first event, whatever that says. */
+export interface JobFields {
+  name?: string;
+  /** For instance `lora`, `forecast`, `gan`. */
+  kind?: string;
+  description?: string;
+  dataset_id?: string;
+  agent_id?: string;
+  status?: JobStatus;
+  /** Per cent, 0 to 100. */
+  progress?: number;
+  tags?: string[];
+}
+
+export interface JobCreated extends JobFields {
+  /** `sub` of the token that created it; the hub sets it. */
+  created_by?: string;
+}
+
+export interface JobUpdated extends JobFields {
+  /** `sub` of the token that changed it; the hub sets it. */
+  updated_by?: string;
+}
+
+/** Whether the job's trainer is there. Only the hub makes it. */
+export interface JobLiveness {
+  liveness: "live" | "stale" | "lost";
+  reason?: string;
+  /** ISO 8601. */
+  last_seen?: string;
+}
+
+export interface DatasetUpdate {
+  dataset_id: string;
+  action: "created" | "updated" | "deleted";
+  name?: string;
+  size_bytes?: number;
+  rows?: number;
+  updated_by?: string;
+}
+
+export interface Alert {
+  level: Level;
+  title: string;
+  message?: string;
+  source?: string;
+}
+
+/** One of the job's products (named in the envelope's `product`) is done. Counted once, whoever sends it. */
+export interface ProductCompleted {
+  /** Products of the job in all. */
+  total?: number;
+  /** Done, but without success. */
+  failed?: boolean;
+  message?: string;
+  duration_seconds?: number;
+}
+
+export interface CheckpointSaved {
+  step?: number;
+  epoch?: number;
+  name?: string;
+  path?: string;
+  url?: string;
+  size_bytes?: number;
+  metrics?: Record<string, Num>;
+  best?: boolean;
+}
+
+/** Where a command to the job stands. Only the hub makes it. */
+export interface CommandUpdate {
+  command_id: string;
+  action: "pause" | "resume" | "stop" | "save" | "sample" | "validate" | "custom";
+  state: "requested" | "delivered" | "applied" | "failed" | "expired";
+  message?: string;
+  requested_by?: string;
+}
+
+/** Who watches the job. Only the hub makes it. Conflatable. */
+export interface Presence {
+  /** Connections that watch. */
+  watchers: number;
+  /** `sub` of up to 100 of them. */
+  users?: string[];
+}
+
+/** What has no type of its own. */
+export interface Custom {
+  name: string;
+  data?: { [key: string]: Json };
+}
+
+/** Event type → its `data`. */
+export interface EventMap {
+  training_progress: TrainingProgress;
+  training_status: TrainingStatus;
+  sample_generated: SampleGenerated;
+  log: Log;
+  validation_result: ValidationResult;
+  system_stats: SystemStats;
+  job_created: JobCreated;
+  job_updated: JobUpdated;
+  job_liveness: JobLiveness;
+  dataset_update: DatasetUpdate;
+  alert: Alert;
+  product_completed: ProductCompleted;
+  checkpoint_saved: CheckpointSaved;
+  command_update: CommandUpdate;
+  presence: Presence;
+  custom: Custom;
+}
+
+export type EventType = keyof EventMap;
+
+/** What a trainer publishes. */
+export interface PublishedEvent<T extends EventType = EventType> {
+  type: T;
+  /** `[A-Za-z0-9_.-]{1,64}`. Absent for events of the tenant (`dataset_update`, an `alert` without a job). */
+  job_id?: string;
+  data: EventMap[T];
+  /** ISO 8601; the hub's time if absent. */
+  timestamp?: string;
+  /** Which run of the job this is, from 1; a later attempt replaces the newest values of an earlier one. */
+  attempt?: number;
+  /** Rank of the process in distributed training, from 0. */
+  rank?: number;
+  /** Part of the job in parallel training. */
+  product?: string;
+  /** Free-form, at most 4 KB. */
+  metadata?: { [key: string]: Json };
+  /** Makes a resend safe: the last 10 000 ids of a job are stored once. Not together with `producer`. */
+  id?: string;
+  /** Makes a resend safe without a window: the hub keeps the highest `n` per producer and job. */
+  producer?: { id: string; /** Rises with every start of the producer. */ incarnation: number };
+  /** Rises with every event of this producer to this job. Required with `producer`. */
+  n?: number;
+}
+
+/** What a watcher receives: an event's type is its Socket.IO event name, this is its argument. */
+export interface DeliveredEvent<T extends EventType = EventType> {
+  feed: "job" | "tenant";
+  /** Of the feed named by `feed`. */
+  epoch: string;
+  /** Position in that feed. */
+  seq: number;
+  /** On the tenant feed: where the job's own feed stands. */
+  job_position?: Cursor;
+  type: T;
+  tenant_id: string;
+  job_id?: string;
+  timestamp: string;
+  /** When the hub took it, ISO 8601. */
+  received_at: string;
+  attempt?: number;
+  rank?: number;
+  product?: string;
+  metadata?: { [key: string]: Json };
+  data: EventMap[T];
+}
+
+/** Every answer to every verb. */
+export type Answer<D> = { ok: true; data: D } | { ok: false; error: AnswerError };
+
+export interface AnswerError {
+  /** From the table of codes in PROTOCOL.md. */
+  code: string;
+  message: string;
+  /** Whether the same request may succeed later. */
+  temporary: boolean;
+}
+
+export interface PublishAnswer {
+  /** Events stored by this call. */
+  accepted: number;
+  /** Events that had been stored before. */
+  duplicates: number;
+  /** Job id → where its feed stands after the last accepted or duplicate event of this call. */
+  positions: Record<string, Cursor>;
+  /** The same for events of the tenant. */
+  tenant_position?: Cursor;
+  /** Events that were not stored, by their index in the call. */
+  refused: Array<{ index: number } & AnswerError>;
+}
+
+export interface SubscribeRequest {
+  /** A job, `"*"` for all active jobs, or absent for the tenant's own feed. */
+  job_id?: string;
+  /** Only these types; all if absent. */
+  types?: EventType[];
+  /** Go on after this position. With `job_id: "*"` a map by job. */
+  since?: Cursor | Record<string, Cursor>;
+  /** Begin with the last n durable events (0 to 1 000) when there is no `since`. */
+  history?: number;
+  /** Conflatable deliveries a second and key, 0.1 to 60; the newest always follows. */
+  max_rate?: number;
+  /** Subscribe before the job exists: `true` (1 h) or seconds, at most 3 600. */
+  wait?: boolean | number;
+  /** `job_id: "*"` only: `next` of the answer before. */
+  next?: string;
+}
+
+/** A job as it stands at `seq`. */
+export interface Snapshot {
+  job_id: string;
+  tenant_id: string;
+  epoch: string;
+  seq: number;
+  /** ISO 8601. */
+  created_at: string;
+  updated_at: string;
+  created_by?: string;
+  name?: string;
+  kind?: string;
+  description?: string;
+  dataset_id?: string;
+  agent_id?: string;
+  tags?: string[];
+  status: JobStatus;
+  /** Newest durable event of each type but `log`. */
+  latest: { [T in EventType]?: DeliveredEvent<T> };
+  /** Merged newest value of each conflation key. */
+  newest: DeliveredEvent[];
+  /** Events stored so far, by type. */
+  counts: { [T in EventType]?: number };
+  /** Products done so far. */
+  products: { completed: number; failed: number; total?: number };
+}
+
+export interface SubscribeAnswer {
+  job_id?: string;
+  feed: "job" | "tenant";
+  /** `null` while the job does not exist (`wait`). */
+  epoch: string | null;
+  /** The position that this answer covers; live events have a higher one. */
+  seq: number;
+  /** Whether everything after `since` is here or follows. Without `since`: true. */
+  recovered: boolean;
+  /** Without `since`, or when not recovered. On the tenant feed: the newest jobs. */
+  snapshot?: Snapshot | TenantSnapshot | null;
+  /** In order. Apply them in the acknowledgement callback: live events follow in the same turn. */
+  events: Array<DeliveredEvent | Gap>;
+  /** Call again with `since: next`; only the last page joins the feed. */
+  more?: boolean;
+  next?: Cursor;
+}
+
+export interface TenantSnapshot {
+  /** Newest first, at most 100; the HTTP list has all. */
+  jobs: JobSummary[];
+}
+
+export interface JobSummary {
+  job_id: string;
+  epoch: string;
+  seq: number;
+  created_at: string;
+  updated_at: string;
+  created_by?: string;
+  name?: string;
+  kind?: string;
+  status: JobStatus;
+  /** Merged newest progress of the job itself (rank 0 or none, no product). */
+  progress?: TrainingProgress;
+}
+
+/** The answer to `subscribe {job_id: "*"}`: each job's own answer. A job without `more` is joined. */
+export interface SubscribeAllAnswer {
+  job_id: "*";
+  jobs: Array<SubscribeAnswer & { job_id: string }>;
+  more?: boolean;
+  /** Call again with `{job_id: "*", next}`. */
+  next?: string;
+}
+
+/** Events that this watcher will not get. Also stands among `events` of an answer. */
+export interface Gap {
+  type: "gap";
+  feed: "job" | "tenant";
+  job_id?: string;
+  /** `null` when the feed is gone. */
+  epoch: string | null;
+  /** Where the feed stands now; go on from here. */
+  seq: number;
+  /** First and last position that are missing, where known. */
+  from?: number;
+  to?: number;
+  /** Only this stream of the feed has the gap. */
+  stream?: "events" | "log";
+  /** `trimmed`: older than the caps keep. `reset`: history was lost, a new epoch. `overflow`: too much to catch up with. */
+  reason: "trimmed" | "reset" | "overflow";
+  snapshot?: Snapshot | TenantSnapshot | null;
+}
+
+/** Sent at times to watchers that filter or throttle, so that their cursor stays young. */
+export interface Position {
+  feed: "job" | "tenant";
+  job_id?: string;
+  epoch: string;
+  seq: number;
+}
+
+export interface Welcome {
+  client_id: string;
+  instance_id: string;
+  tenant_id: string;
+  role: string;
+  /** ISO 8601. */
+  server_time: string;
+  /** End of the token, ISO 8601. */
+  expires_at: string;
+  limits: Record<string, number>;
+}
+
+/** The connection, or the subscription to one job, comes to its end. Only informs. */
+export interface Closing {
+  reason: string;
+  code?: number;
+  job_id?: string;
+  /** Whether to connect again. */
+  reconnect: boolean;
+  message?: string;
+}
+
+export interface PingAnswer {
+  server_time: string;
+  /** Where each subscription of this connection stands. */
+  positions: Position[];
+}
+
+/** Event names that a watcher's socket receives → their argument. */
+export type WatcherEvents = { [T in EventType]: (event: DeliveredEvent<T>) => void } & {
+  welcome: (welcome: Welcome) => void;
+  gap: (gap: Gap) => void;
+  position: (position: Position) => void;
+  closing: (closing: Closing) => void;
+  refused: (refused: { verb: string; error: AnswerError }) => void;
+};
+
+/** Verbs that a watcher's socket sends. */
+export interface WatcherVerbs {
+  subscribe: (
+    request: SubscribeRequest,
+    ack: (answer: Answer<SubscribeAnswer | SubscribeAllAnswer>) => void,
+  ) => void;
+  unsubscribe: (request: { job_id?: string }, ack: (answer: Answer<{ job_id?: string }>) => void) => void;
+  ping: (request: Record<string, never>, ack: (answer: Answer<PingAnswer>) => void) => void;
+}
+
+export interface TrainerEvents {
+  welcome: (welcome: Welcome) => void;
+  closing: (closing: Closing) => void;
+  refused: (refused: { verb: string; error: AnswerError }) => void;
+}
+
+export interface TrainerVerbs {
+  publish: (events: PublishedEvent | PublishedEvent[], ack: (answer: Answer<PublishAnswer>) => void) => void;
+  ping: (request: Record<string, never>, ack: (answer: Answer<PingAnswer>) => void) => void;
+}

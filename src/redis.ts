@@ -1,0 +1,144 @@
+/**
+ * Connections to Redis: the only file that imports ioredis. One connection for commands, further ones for subscribers.
+ *
+ * A command is sent once: nothing is queued while the link is down and nothing is resent by the client, because the
+ * reply that was lost may belong to a command that ran, and because an append carries the generation of the server it
+ * was meant for.
+ */
+import { Redis, type RedisOptions } from "ioredis";
+import { HubError } from "./protocol/codes.ts";
+
+export type { Redis } from "ioredis";
+
+export interface RedisLinkOptions {
+  url: string;
+  /** ms; a command without a reply for so long is answered `unavailable`. */
+  timeoutMs: number;
+  /** Told once when the link is lost and once when it is back. */
+  onState?: (state: "ready" | "lost", detail: string) => void;
+}
+
+export class RedisLink {
+  readonly commands: Redis;
+  readonly #options: RedisLinkOptions;
+  readonly #clients: Redis[] = [];
+  #generation: string | undefined;
+  #lost = false;
+
+  private constructor(options: RedisLinkOptions) {
+    this.#options = options;
+    this.commands = this.#client("commands", {
+      maxRetriesPerRequest: 0,
+      commandTimeout: options.timeoutMs,
+    });
+    this.commands.on("close", () => {
+      this.#generation = undefined;
+      if (!this.#lost) options.onState?.("lost", "connection closed");
+      this.#lost = true;
+    });
+    this.commands.on("ready", () => void this.#learn());
+  }
+
+  /** @throws Error in one line, when the server cannot be reached or cannot serve. */
+  static async open(options: RedisLinkOptions): Promise<RedisLink> {
+    const link = new RedisLink(options);
+    try {
+      await link.commands.connect();
+      await refuseUnfit(link.commands);
+      link.#generation = await generationOf(link.commands);
+      return link;
+    } catch (error) {
+      link.close();
+      throw new Error(`Redis at ${publicUrl(options.url)} cannot be used: ${(error as Error).message}`);
+    }
+  }
+
+  /** Whether commands are answered at the moment. */
+  get ready(): boolean {
+    return this.#generation !== undefined && this.commands.status === "ready";
+  }
+
+  /**
+   * Names what the server has kept. It differs when acknowledged writes may have been lost: after a restart or a
+   * failover, unless the server writes every command to disk before it answers.
+   *
+   * @throws HubError `unavailable` while the link is down.
+   */
+  get generation(): string {
+    if (this.#generation === undefined) throw new HubError("unavailable", "The store is not connected.");
+    return this.#generation;
+  }
+
+  /** A connection of its own for subscriptions. It renews none by itself: ioredis would, without catching refusals. */
+  subscriber(): Redis {
+    return this.#client("subscriber", { autoResubscribe: false, maxRetriesPerRequest: null });
+  }
+
+  close(): void {
+    for (const client of this.#clients) client.disconnect();
+  }
+
+  #client(name: string, options: RedisOptions): Redis {
+    const client = new Redis(this.#options.url, {
+      connectionName: `trainwire-${name}`,
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      autoResendUnfulfilledCommands: false,
+      connectTimeout: this.#options.timeoutMs,
+      retryStrategy: (attempt) => Math.random() * Math.min(1_000, 50 * 2 ** Math.min(attempt, 6)) + 10,
+      ...options,
+    });
+    // The state is told by `close` and `ready`; an unheard `error` event would end the process.
+    client.on("error", () => {});
+    this.#clients.push(client);
+    return client;
+  }
+
+  async #learn(): Promise<void> {
+    try {
+      const generation = await generationOf(this.commands);
+      this.#generation = generation;
+      if (this.#lost) this.#options.onState?.("ready", generation);
+      this.#lost = false;
+    } catch {
+      // The link went again, and its next `ready` comes here; or the server refuses, and a new link may find another.
+      if (this.commands.status === "ready") this.commands.disconnect(true);
+    }
+  }
+}
+
+async function refuseUnfit(redis: Redis): Promise<void> {
+  const info = await redis.info();
+  const version = field(info, "redis_version") ?? "unknown";
+  if (Number.parseInt(version, 10) < 7) throw new Error(`it is version ${version}, and 7.0 or newer is needed`);
+  const policy = field(info, "maxmemory_policy");
+  if (policy !== undefined && policy !== "noeviction") {
+    throw new Error(`its maxmemory-policy is ${policy}, which throws away events; set it to noeviction`);
+  }
+  const ran = await redis.eval("#!lua flags=no-writes\nreturn 7", 0).catch((error: Error) => error);
+  if (ran !== 7) throw new Error(`it does not run scripts (${ran instanceof Error ? ran.message : String(ran)})`);
+}
+
+async function generationOf(redis: Redis): Promise<string> {
+  const info = await redis.info();
+  const replication = field(info, "master_replid") ?? "unknown";
+  const failedOver = !/^0*$/.test(field(info, "master_replid2") ?? "");
+  if (failedOver || field(info, "aof_enabled") !== "1") return replication;
+  // Managed servers may refuse CONFIG; then nothing is known, and a restart counts as a loss.
+  const [, sync] = (await redis.config("GET", "appendfsync").catch(() => [])) as string[];
+  return sync === "always" ? "durable" : replication;
+}
+
+function field(info: string, name: string): string | undefined {
+  return new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1];
+}
+
+/** Without the password. */
+function publicUrl(url: string): string {
+  try {
+    const { protocol, hostname, port } = new URL(url);
+    return `${protocol}//${hostname}:${port || "6379"}`;
+  } catch {
+    return "REDIS_URL";
+  }
+}

@@ -1,0 +1,55 @@
+/**
+ * The one place that spells keys and channels. `{tenant}` is the hash tag: everything of a tenant is in one slot, so
+ * that one script can change its job's feed, its tenant feed and the index.
+ */
+import type { FeedName } from "../bus/bus.ts";
+
+export class Keys {
+  readonly #prefix: string;
+
+  constructor(prefix: string) {
+    this.#prefix = prefix;
+  }
+
+  tenant(tenantId: string) {
+    const base = `${this.#prefix}:{${tenantId}}:tenant`;
+    return {
+      meta: `${base}:meta`,
+      events: `${base}:events`,
+      channel: `${base}:live`,
+      newest: `${base}:newest`,
+      order: `${base}:newest-order`,
+      dirty: `${base}:dirty`,
+      index: `${base}:jobs`,
+      ids: `${base}:ids`,
+      producers: `${base}:producers`,
+    };
+  }
+
+  job(tenantId: string, jobId: string) {
+    const base = `${this.#prefix}:{${tenantId}}:job:${jobId}`;
+    return {
+      meta: `${base}:meta`,
+      events: `${base}:events`,
+      log: `${base}:log`,
+      channel: `${base}:live`,
+      state: `${base}:state`,
+      newest: `${base}:newest`,
+      members: `${base}:members`,
+      points: `${base}:points`,
+      ids: `${base}:ids`,
+      producers: `${base}:producers`,
+    };
+  }
+
+  channel(feed: FeedName): string {
+    return feed.jobId === undefined
+      ? this.tenant(feed.tenantId).channel
+      : this.job(feed.tenantId, feed.jobId).channel;
+  }
+
+  /** Channels of the Socket.IO adapter. */
+  get adapter(): string {
+    return `${this.#prefix}:sockets`;
+  }
+}

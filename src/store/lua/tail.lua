@@ -1,0 +1,13 @@
+-- Positions and types of a stream, newest first.
+--
+-- KEYS   1 stream
+-- ARGV   below this seq ('' for the end), how many
+-- Returns { seq, type, … }
+
+local reply = {}
+local from = ARGV[1] == '' and '+' or '(' .. ARGV[1] .. '-0'
+for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], from, '-', 'COUNT', ARGV[2])) do
+  reply[#reply + 1] = string.match(entry[1], '^%d+')
+  reply[#reply + 1] = entry[2][2]
+end
+return reply

@@ -1,0 +1,448 @@
+/** The store of a single process: feeds in memory, gone with it. Same contract and suite as redis.ts. */
+import { type FeedEvent, type FeedName } from "../bus/bus.ts";
+import type { MemoryBus } from "../bus/memory.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type { Cursor, EventType } from "../protocol/types.ts";
+import { mergeStreams, newEpoch, size, tailCursor } from "./page.ts";
+import { JOB_PROGRESS_KEYS } from "./reduce.ts";
+import {
+  type AppendResult,
+  type Entry,
+  type JobState,
+  type Logged,
+  type Newest,
+  type Page,
+  type RawPoint,
+  type ReadOptions,
+  type Store,
+  type StoreOptions,
+  type Stored,
+  TENANT_NEWEST,
+  TENANT_PROGRESS_MS,
+} from "./store.ts";
+import { jobWire, joinFields, tenantWire } from "./wire.ts";
+
+/** A stream of logged events within its caps. */
+class Stream {
+  readonly #events: Logged[] = [];
+  #bytes = 0;
+  #maxEvents: number;
+  #maxBytes: number;
+  last = 0;
+
+  constructor(maxEvents: number, maxBytes: number) {
+    this.#maxEvents = maxEvents;
+    this.#maxBytes = maxBytes;
+  }
+
+  add(event: Omit<Logged, "prev">): void {
+    this.#events.push({ ...event, prev: this.last });
+    this.last = event.seq;
+    this.#bytes += size(event);
+    while (this.#events.length > this.#maxEvents || (this.#bytes > this.#maxBytes && this.#events.length > 1)) {
+      this.#bytes -= size(this.#events.shift() as Logged);
+    }
+  }
+
+  after(seq: number, limit: number, bytes: number): Logged[] {
+    const found: Logged[] = [];
+    for (let i = this.#indexAfter(seq), used = 0; i < this.#events.length && found.length < limit; i++) {
+      const event = this.#events[i] as Logged;
+      used += size(event);
+      if (used > bytes && found.length > 0) break;
+      found.push(event);
+    }
+    return found;
+  }
+
+  /** Newest first. */
+  *backwards(): Iterable<Logged> {
+    for (let i = this.#events.length - 1; i >= 0; i--) yield this.#events[i] as Logged;
+  }
+
+  #indexAfter(seq: number): number {
+    let low = 0;
+    let high = this.#events.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#events[middle] as Logged).seq <= seq) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+/** What a job's feed and the tenant's have in common. */
+class Feed {
+  readonly epoch = newEpoch();
+  seq = 0;
+  lastConflatable = 0;
+  life: number;
+  expiresAt: number;
+  readonly streams: Record<"events" | "log", Stream>;
+  readonly newest = new Map<string, Newest>();
+  readonly ids = new Map<string, number>();
+  readonly producers = new Map<string, { incarnation: number; n: number; seq: number }>();
+
+  constructor(options: StoreOptions, now: number) {
+    this.life = options.ttlSilent * 1_000;
+    this.expiresAt = now + this.life;
+    this.streams = {
+      events: new Stream(options.maxEvents, options.maxFeedBytes),
+      log: new Stream(options.maxLogLines, options.maxFeedBytes),
+    };
+  }
+
+  remember(entry: Entry, seq: number): void {
+    if (entry.id !== undefined) {
+      this.ids.set(entry.id, seq);
+      if (this.ids.size > LIMITS.ids) this.ids.delete(this.ids.keys().next().value as string);
+    }
+    if (entry.producer) this.producers.set(entry.producer.id, { ...entry.producer, seq });
+  }
+}
+
+class JobFeed extends Feed {
+  createdAt: number;
+  updatedAt: number;
+  progressFlushedAt = 0;
+  readonly fields = new Map<string, string>();
+  readonly latest = new Map<EventType, Logged>();
+  readonly counts = new Map<string, number>();
+  readonly members = new Set<string>();
+  readonly points: RawPoint[] = [];
+
+  constructor(options: StoreOptions, now: number) {
+    super(options, now);
+    this.createdAt = now;
+    this.updatedAt = now;
+  }
+}
+
+class Tenant extends Feed {
+  readonly jobs = new Map<string, JobFeed>();
+  /** Jobs whose progress the tenant feed has not shown yet. */
+  readonly dirty = new Set<string>();
+}
+
+export interface MemoryStoreOptions extends StoreOptions {
+  bus: MemoryBus;
+  /** ms since 1970; tests pass their own. */
+  now?: () => number;
+}
+
+export class MemoryStore implements Store {
+  readonly ready = true;
+  readonly #tenants = new Map<string, Tenant>();
+  readonly #options: MemoryStoreOptions;
+  readonly #now: () => number;
+  readonly #sweep: NodeJS.Timeout;
+
+  constructor(options: MemoryStoreOptions) {
+    this.#options = options;
+    this.#now = options.now ?? Date.now;
+    this.#sweep = setInterval(() => this.#expire(), 60_000).unref();
+  }
+
+  async append(feed: FeedName, entries: readonly Entry[], created?: Entry): Promise<AppendResult> {
+    const tenant = this.#tenant(feed.tenantId, true);
+    return feed.jobId === undefined
+      ? this.#appendTenant(feed, tenant, entries)
+      : this.#appendJob(feed as Required<FeedName>, tenant, entries, created);
+  }
+
+  #appendTenant(feed: FeedName, tenant: Tenant, entries: readonly Entry[]): AppendResult {
+    const published: FeedEvent[] = [];
+    const stored = entries.map((entry) => {
+      const known = duplicate(tenant, entry);
+      if (known) return known;
+      const event = this.#addToTenant(tenant, entry.type, entry.head, entry.data);
+      tenant.remember(entry, event.seq);
+      published.push(event);
+      return { seq: event.seq, duplicate: false };
+    });
+    this.#renew(tenant);
+    this.#options.bus.publish({ tenantId: feed.tenantId }, published);
+    return result(tenant.epoch, stored);
+  }
+
+  #appendJob(feed: Required<FeedName>, tenant: Tenant, entries: readonly Entry[], created?: Entry): AppendResult {
+    let job = this.#job(tenant, feed.jobId);
+    const isNew = job === undefined;
+    if (!job) {
+      if (tenant.jobs.size >= this.#options.maxJobs) this.#expire();
+      if (tenant.jobs.size >= this.#options.maxJobs) {
+        return { stored: entries.map(() => ({ refused: "too_many_jobs" })) };
+      }
+      job = new JobFeed(this.#options, this.#now());
+      tenant.jobs.set(feed.jobId, job);
+    }
+    const onJob: FeedEvent[] = [];
+    const onTenant: FeedEvent[] = [];
+    const add = (entry: Entry, first: boolean): Stored => {
+      const known = duplicate(job, entry);
+      if (known) return known;
+      if (entry.type === "job_created" && !first) return { refused: "job_exists" };
+      const { merge } = entry.patch;
+      if (merge && !job.newest.has(merge.key) && job.newest.size >= LIMITS.conflationKeys) {
+        return { refused: "too_many_keys" };
+      }
+      if (merge && fieldsAfter(job.newest.get(merge.key), merge) > LIMITS.mergedFields) {
+        return { refused: "too_many_metrics" };
+      }
+      const seq = ++job.seq;
+      job.remember(entry, seq);
+      this.#apply(job, entry, seq);
+      onJob.push({
+        epoch: job.epoch,
+        seq,
+        type: entry.type,
+        durable: entry.durable,
+        jobId: feed.jobId,
+        key: merge?.key ?? "",
+        wire: jobWire(job.epoch, seq, entry.head, entry.data),
+      });
+      if (entry.tenantFeed === "merged") tenant.dirty.add(feed.jobId);
+      else if (entry.tenantFeed) {
+        if (entry.ends) onTenant.push(...this.#progressOf(tenant, feed.jobId, job));
+        const position = { jobId: feed.jobId, position: { epoch: job.epoch, seq } };
+        onTenant.push(this.#addToTenant(tenant, entry.type, entry.head, entry.data, position));
+      }
+      return { seq, duplicate: false };
+    };
+    if (isNew && created && entries[0]?.type !== "job_created") add(created, true);
+    const stored = entries.map((entry, index) => add(entry, isNew && index === 0));
+    job.updatedAt = this.#now();
+    this.#renew(job);
+    this.#renew(tenant);
+    this.#options.bus.publish(feed, onJob);
+    this.#options.bus.publish({ tenantId: feed.tenantId }, onTenant);
+    return result(job.epoch, stored);
+  }
+
+  #apply(job: JobFeed, entry: Entry, seq: number): void {
+    const { type, head, data, patch } = entry;
+    if (entry.durable) job.streams[entry.stream].add({ seq, type, head, data });
+    else job.lastConflatable = seq;
+    if (patch.latest) job.latest.set(type, { seq, type, head, data, prev: 0 });
+    for (const [field, json] of patch.set ?? []) job.fields.set(field, json);
+    increment(job.counts, `type:${type}`);
+    if (patch.add) {
+      const member = `${patch.add.set}\u001f${patch.add.member}`;
+      if (!job.members.has(member)) increment(job.counts, `set:${patch.add.set}`);
+      job.members.add(member);
+    }
+    if (patch.merge) merge(job.newest, patch.merge, { seq, type, head });
+    if (patch.point !== undefined) {
+      job.points.push({ seq, point: patch.point });
+      if (job.points.length > this.#options.maxPoints) job.points.shift();
+    }
+    if (entry.ends !== undefined) {
+      job.life = (entry.ends ? this.#options.ttlFinished : this.#options.ttlSilent) * 1_000;
+    }
+  }
+
+  #addToTenant(tenant: Tenant, type: EventType, head: string, data: string, job?: Logged["job"]): FeedEvent {
+    const seq = ++tenant.seq;
+    tenant.streams.events.add({ seq, type, head, data, ...(job && { job }) });
+    return {
+      epoch: tenant.epoch,
+      seq,
+      type,
+      durable: true,
+      jobId: job?.jobId ?? "",
+      key: "",
+      wire: tenantWire(tenant.epoch, seq, job?.position, head, data),
+    };
+  }
+
+  /** The job's merged progress for the tenant feed, if it has changed since it was shown. */
+  #progressOf(tenant: Tenant, jobId: string, job: JobFeed): FeedEvent[] {
+    if (!tenant.dirty.delete(jobId)) return [];
+    const newest = JOB_PROGRESS_KEYS.map((key) => job.newest.get(key))
+      .filter((value) => value !== undefined)
+      .sort((a, b) => b.seq - a.seq)[0];
+    if (!newest) return [];
+    job.progressFlushedAt = this.#now();
+    const seq = ++tenant.seq;
+    tenant.lastConflatable = seq;
+    const position = { epoch: job.epoch, seq: newest.seq };
+    const shown = { ...newest, key: jobId, seq, fields: new Map(newest.fields), job: { jobId, position } };
+    tenant.newest.delete(jobId);
+    tenant.newest.set(jobId, shown);
+    if (tenant.newest.size > TENANT_NEWEST) tenant.newest.delete(tenant.newest.keys().next().value as string);
+    const wire = tenantWire(tenant.epoch, seq, position, newest.head, joinFields(newest.fields));
+    return [{ epoch: tenant.epoch, seq, type: newest.type, durable: false, jobId, key: jobId, wire }];
+  }
+
+  async flushTenant(tenantId: string): Promise<void> {
+    const tenant = this.#tenant(tenantId, false);
+    if (!tenant) return;
+    const events: FeedEvent[] = [];
+    for (const jobId of [...tenant.dirty]) {
+      const job = this.#job(tenant, jobId);
+      if (!job) tenant.dirty.delete(jobId);
+      else if (this.#now() - job.progressFlushedAt >= TENANT_PROGRESS_MS) {
+        events.push(...this.#progressOf(tenant, jobId, job));
+      }
+    }
+    this.#options.bus.publish({ tenantId }, events);
+  }
+
+  async read(name: FeedName, options: ReadOptions): Promise<Page> {
+    const feed = this.#feed(name);
+    const page: Page = { epoch: null, seq: 0, reset: false, logged: [], trimmed: [], newest: [], upTo: 0 };
+    if (!feed) return { ...page, reset: options.epoch !== null };
+    Object.assign(page, { epoch: feed.epoch, seq: feed.seq, upTo: feed.seq });
+    if ((options.epoch !== null && options.epoch !== feed.epoch) || options.after > feed.seq) {
+      return { ...page, reset: true };
+    }
+    const newest = [...feed.newest.values()].filter((value) => value.seq > options.after);
+    const streams = options.streams.map((stream) => ({
+      stream,
+      last: feed.streams[stream].last,
+      logged: feed.streams[stream].after(options.after, options.limit, options.bytes),
+    }));
+    return Object.assign(page, mergeStreams(feed.seq, options, streams), { newest: copyNewest(newest) });
+  }
+
+  async tail(name: FeedName, n: number, types: ReadonlySet<EventType> | undefined): Promise<number> {
+    const feed = this.#feed(name);
+    if (!feed) return 0;
+    const found: number[] = [];
+    for (const stream of [feed.streams.events, feed.streams.log]) {
+      let left = n;
+      for (const event of stream.backwards()) {
+        if (left === 0) break;
+        if (types && !types.has(event.type)) continue;
+        found.push(event.seq);
+        left--;
+      }
+    }
+    return tailCursor(found, n, feed.seq);
+  }
+
+  async heads(_tenantId: string, feeds: readonly FeedName[]): Promise<Array<Cursor | undefined>> {
+    return feeds.map((name) => {
+      const feed = this.#feed(name);
+      return feed && feed.seq > 0 ? { epoch: feed.epoch, seq: feed.seq } : undefined;
+    });
+  }
+
+  async job(tenantId: string, jobId: string): Promise<JobState | undefined> {
+    const tenant = this.#tenant(tenantId, false);
+    const job = tenant && this.#job(tenant, jobId);
+    if (!job) return undefined;
+    const { epoch, seq, createdAt, updatedAt } = job;
+    return {
+      epoch,
+      seq,
+      createdAt,
+      updatedAt,
+      fields: new Map(job.fields),
+      latest: [...job.latest.values()],
+      counts: new Map(job.counts),
+      newest: copyNewest(job.newest.values()),
+    };
+  }
+
+  async jobs(tenantId: string, options: { limit: number; before?: string }): Promise<string[]> {
+    const tenant = this.#tenant(tenantId, false);
+    if (!tenant) return [];
+    const ids = [...tenant.jobs.keys()].filter((id) => this.#job(tenant, id)).reverse();
+    const start = options.before === undefined ? 0 : ids.indexOf(options.before) + 1;
+    return ids.slice(start, start + options.limit);
+  }
+
+  async points(tenantId: string, jobId: string) {
+    const tenant = this.#tenant(tenantId, false);
+    const job = tenant && this.#job(tenant, jobId);
+    return job && { epoch: job.epoch, seq: job.seq, points: [...job.points] };
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#sweep);
+    this.#tenants.clear();
+  }
+
+  #tenant(tenantId: string, make: true): Tenant;
+  #tenant(tenantId: string, make: boolean): Tenant | undefined;
+  #tenant(tenantId: string, make: boolean): Tenant | undefined {
+    let tenant = this.#tenants.get(tenantId);
+    if (tenant && tenant.expiresAt <= this.#now()) {
+      this.#tenants.delete(tenantId);
+      tenant = undefined;
+    }
+    if (!tenant && make) {
+      tenant = new Tenant(this.#options, this.#now());
+      this.#tenants.set(tenantId, tenant);
+    }
+    return tenant;
+  }
+
+  #job(tenant: Tenant, jobId: string): JobFeed | undefined {
+    const job = tenant.jobs.get(jobId);
+    if (!job || job.expiresAt > this.#now()) return job;
+    tenant.jobs.delete(jobId);
+    return undefined;
+  }
+
+  #feed(name: FeedName): Feed | undefined {
+    const tenant = this.#tenant(name.tenantId, false);
+    return name.jobId === undefined ? tenant : tenant && this.#job(tenant, name.jobId);
+  }
+
+  #renew(feed: Feed): void {
+    feed.expiresAt = this.#now() + feed.life;
+  }
+
+  #expire(): void {
+    for (const [id, tenant] of this.#tenants) {
+      for (const jobId of tenant.jobs.keys()) this.#job(tenant, jobId);
+      this.#tenant(id, false);
+    }
+  }
+}
+
+function duplicate(feed: Feed, entry: Entry): Stored | undefined {
+  if (entry.id !== undefined) {
+    const seq = feed.ids.get(entry.id);
+    return seq === undefined ? undefined : { seq, duplicate: true };
+  }
+  if (!entry.producer) return undefined;
+  const known = feed.producers.get(entry.producer.id);
+  if (!known) return feed.producers.size >= LIMITS.producers ? { refused: "too_many_producers" } : undefined;
+  if (entry.producer.incarnation < known.incarnation) return { refused: "producer_fenced" };
+  if (entry.producer.incarnation > known.incarnation || entry.producer.n > known.n) return undefined;
+  return { seq: known.seq, duplicate: true };
+}
+
+function merge(
+  newest: Map<string, Newest>,
+  { key, attempt, fields }: NonNullable<Entry["patch"]["merge"]>,
+  event: { seq: number; type: EventType; head: string },
+): void {
+  const before = newest.get(key);
+  if (before && attempt < before.attempt) return;
+  const kept = before && attempt === before.attempt ? before.fields : new Map<string, string>();
+  for (const [field, json] of fields) kept.set(field, json);
+  newest.set(key, { key, attempt, ...event, fields: kept });
+}
+
+function fieldsAfter(before: Newest | undefined, { attempt, fields }: NonNullable<Entry["patch"]["merge"]>): number {
+  if (before?.attempt !== attempt) return 0;
+  return before.fields.size + fields.filter(([field]) => !before.fields.has(field)).length;
+}
+
+function copyNewest(values: Iterable<Newest>): Newest[] {
+  return [...values].map((value) => ({ ...value, fields: new Map(value.fields) })).sort((a, b) => a.seq - b.seq);
+}
+
+function increment(counts: Map<string, number>, counter: string): void {
+  counts.set(counter, (counts.get(counter) ?? 0) + 1);
+}
+
+function result(epoch: string, stored: Stored[]): AppendResult {
+  const seqs = stored.flatMap((entry) => ("seq" in entry ? [entry.seq] : []));
+  return seqs.length === 0 ? { stored } : { stored, position: { epoch, seq: Math.max(...seqs) } };
+}

@@ -1,0 +1,391 @@
+/** The store on Redis 7: every change is one script (lua/), everything of a tenant is in one slot. */
+import { readFileSync } from "node:fs";
+import type { FeedName } from "../bus/bus.ts";
+import { type ErrorCode, HubError } from "../protocol/codes.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type { Cursor, EventType } from "../protocol/types.ts";
+import type { RedisLink } from "../redis.ts";
+import type { Keys } from "./keys.ts";
+import { mergeStreams, newEpoch, tailCursor } from "./page.ts";
+import {
+  type AppendResult,
+  type Entry,
+  type JobState,
+  type Logged,
+  type Newest,
+  type Page,
+  type ReadOptions,
+  type Store,
+  type StoreOptions,
+  type Stored,
+  TENANT_NEWEST,
+  TENANT_PROGRESS_MS,
+} from "./store.ts";
+
+const lua = (name: string) => readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), "utf8");
+/** Scripts with a shebang are refused before their first step when the server has no room, or may not write. */
+const writing = (name: string) => `#!lua\n${lua("common")}\n${lua(name)}`;
+const reading = (name: string) => `#!lua flags=no-writes\n${lua(name)}`;
+/** Exported for the suite, which breaks them at every call. */
+export const SCRIPTS = {
+  append: writing("append"),
+  flush: writing("flush"),
+  forget: `#!lua\n${lua("forget")}`,
+  read: reading("read"),
+  job: reading("job"),
+  heads: reading("heads"),
+  tail: reading("tail"),
+};
+type ScriptName = keyof typeof SCRIPTS;
+
+const TAIL_CHUNK = 250;
+/** Jobs of one flush; the rest follows at the next. */
+const FLUSH_JOBS = 100;
+
+export interface RedisStoreOptions extends StoreOptions {
+  redis: RedisLink;
+  keys: Keys;
+}
+
+type Reply = string | number | null | Reply[];
+
+export class RedisStore implements Store {
+  readonly #redis: RedisLink;
+  readonly #keys: Keys;
+  readonly #options: RedisStoreOptions;
+
+  constructor(options: RedisStoreOptions) {
+    this.#redis = options.redis;
+    this.#keys = options.keys;
+    this.#options = options;
+    for (const [name, text] of Object.entries(SCRIPTS)) {
+      this.#redis.commands.defineCommand(commandOf(name), { lua: text });
+    }
+  }
+
+  get ready(): boolean {
+    return this.#redis.ready;
+  }
+
+  async append(feed: FeedName, entries: readonly Entry[], created?: Entry): Promise<AppendResult> {
+    const keys = this.#appendKeys(feed);
+    // `created` goes along only when the script asks for it: jobs are new once.
+    let reply = await this.#run("append", keys, this.#appendArgs(feed, entries));
+    if (reply.length === 0) {
+      reply = await this.#run("append", keys, this.#appendArgs(feed, entries, created));
+    }
+    let stored = storedOf(reply);
+    if (stored.some((entry) => "refused" in entry && entry.refused === "too_many_jobs")) {
+      if ((await this.#forgetGone(feed.tenantId)) > 0) {
+        reply = await this.#run("append", keys, this.#appendArgs(feed, entries, created));
+        stored = storedOf(reply);
+      }
+    }
+    const seqs = stored.flatMap((entry) => ("seq" in entry ? [entry.seq] : []));
+    if (seqs.length === 0) return { stored };
+    return { stored, position: { epoch: String(reply[0]), seq: Math.max(...seqs) } };
+  }
+
+  #appendKeys(feed: FeedName): string[] {
+    const tenant = this.#keys.tenant(feed.tenantId);
+    const own = [tenant.meta, tenant.events, tenant.channel, tenant.newest, tenant.order, tenant.dirty, tenant.index];
+    if (feed.jobId === undefined) return [...own, tenant.ids, tenant.producers];
+    const job = this.#keys.job(feed.tenantId, feed.jobId);
+    return [
+      ...own,
+      job.ids,
+      job.producers,
+      job.meta,
+      job.events,
+      job.log,
+      job.channel,
+      job.state,
+      job.newest,
+      job.members,
+      job.points,
+    ];
+  }
+
+  #appendArgs(feed: FeedName, entries: readonly Entry[], created?: Entry): Array<string | number> {
+    const { maxEvents, maxLogLines, maxFeedBytes, maxPoints, maxJobs, ttlFinished, ttlSilent } = this.#options;
+    const all = created ? [created, ...entries] : entries;
+    const limits = [maxEvents, maxLogLines, maxFeedBytes, maxPoints, maxJobs, ttlFinished * 1_000, ttlSilent * 1_000];
+    const fixed = [LIMITS.ids, LIMITS.producers, LIMITS.conflationKeys, LIMITS.mergedFields, TENANT_NEWEST];
+    const args = [this.#redis.generation, newEpoch(), newEpoch(), feed.jobId ?? "", ...limits, ...fixed];
+    args.push(created ? 1 : 0, all.length);
+    for (const entry of all) pushEntry(args, entry);
+    return args;
+  }
+
+  async flushTenant(tenantId: string): Promise<void> {
+    const tenant = this.#keys.tenant(tenantId);
+    const jobs = await this.#call((redis) => redis.srandmember(tenant.dirty, FLUSH_JOBS));
+    if (jobs.length === 0) return;
+    const keys = [tenant.meta, tenant.events, tenant.channel, tenant.newest, tenant.order, tenant.dirty];
+    for (const jobId of jobs) {
+      const job = this.#keys.job(tenantId, jobId);
+      keys.push(job.meta, job.newest);
+    }
+    const life = this.#options.ttlSilent * 1_000;
+    const args = [this.#redis.generation, newEpoch(), life, TENANT_NEWEST, TENANT_PROGRESS_MS, ...jobs];
+    await this.#run("flush", keys, args);
+  }
+
+  async read(feed: FeedName, options: ReadOptions): Promise<Page> {
+    const tenant = feed.jobId === undefined;
+    const keys = tenant ? this.#keys.tenant(feed.tenantId) : this.#keys.job(feed.tenantId, feed.jobId as string);
+    const streams = tenant ? options.streams.filter((stream) => stream === "events") : options.streams;
+    const streamKeys = streams.map((stream) => ("log" in keys && stream === "log" ? keys.log : keys.events));
+    const { epoch, after, limit, bytes } = options;
+    const args = [epoch ?? "", after, limit, bytes, ...streams.map((stream) => stream.charAt(0))];
+    const reply = await this.#run("read", [keys.meta, keys.newest, ...streamKeys], args);
+    const page: Page = { epoch: null, seq: 0, reset: false, logged: [], trimmed: [], newest: [], upTo: 0 };
+    if (reply.length === 0) return { ...page, reset: epoch !== null };
+    const [own, seq, reset, newest, ...rest] = reply as [string, string, number, string[][], ...Reply[]];
+    Object.assign(page, { epoch: own, seq: Number(seq), upTo: Number(seq), reset: reset === 1 });
+    if (page.reset) return page;
+    const read = streams.map((stream, i) => {
+      const [last, entries] = rest[i] as [string, Array<[string, string[]]>];
+      return { stream, last: Number(last), logged: entries.map(loggedOf) };
+    });
+    page.newest = newest.map(newestOf).sort((a, b) => a.seq - b.seq);
+    return Object.assign(page, mergeStreams(page.seq, options, read));
+  }
+
+  async tail(feed: FeedName, n: number, types: ReadonlySet<EventType> | undefined): Promise<number> {
+    const tenant = feed.jobId === undefined;
+    const keys = tenant ? this.#keys.tenant(feed.tenantId) : this.#keys.job(feed.tenantId, feed.jobId as string);
+    const streams = "log" in keys ? [keys.events, keys.log] : [keys.events];
+    const head = (await this.heads(feed.tenantId, [feed]))[0]?.seq ?? 0;
+    const found: number[] = [];
+    for (const stream of streams) {
+      let below = head + 1;
+      for (let left = n; left > 0; ) {
+        const rows = (await this.#run("tail", [stream], [below, TAIL_CHUNK])) as string[];
+        for (let i = 0; i < rows.length && left > 0; i += 2) {
+          below = Number(rows[i]);
+          if (types && !types.has(rows[i + 1] as EventType)) continue;
+          found.push(below);
+          left--;
+        }
+        if (rows.length < TAIL_CHUNK * 2) break;
+      }
+    }
+    return tailCursor(found, n, head);
+  }
+
+  async heads(tenantId: string, feeds: readonly FeedName[]): Promise<Array<Cursor | undefined>> {
+    if (feeds.length === 0) return [];
+    const metas = feeds.map(({ jobId }) =>
+      jobId === undefined ? this.#keys.tenant(tenantId).meta : this.#keys.job(tenantId, jobId).meta,
+    );
+    const rows = (await this.#run("heads", metas, [])) as string[];
+    return feeds.map((_, i) => {
+      const epoch = rows[i * 2];
+      return epoch ? { epoch, seq: Number(rows[i * 2 + 1]) } : undefined;
+    });
+  }
+
+  async job(tenantId: string, jobId: string): Promise<JobState | undefined> {
+    const keys = this.#keys.job(tenantId, jobId);
+    const reply = await this.#run("job", [keys.meta, keys.state, keys.newest], []);
+    if (reply.length === 0) return undefined;
+    const [metaPairs, statePairs, newest] = reply as [string[], string[], string[][]];
+    const meta = new Map(pairs(metaPairs));
+    const state: JobState = {
+      epoch: meta.get("e") as string,
+      seq: Number(meta.get("n")),
+      createdAt: Number(meta.get("created")),
+      updatedAt: Number(meta.get("updated")),
+      fields: new Map(),
+      latest: [],
+      counts: new Map([...meta].filter(([name]) => /^(type|set):/.test(name)).map(([name, n]) => [name, Number(n)])),
+      newest: newest.map(newestOf).sort((a, b) => a.seq - b.seq),
+    };
+    for (const [name, value] of pairs(statePairs)) {
+      if (name.startsWith("field:")) state.fields.set(name.slice(6), value);
+      else {
+        const [seq, head, data] = value.split("\n") as [string, string, string];
+        state.latest.push({ seq: Number(seq), type: name.slice(7) as EventType, prev: 0, head, data });
+      }
+    }
+    return state;
+  }
+
+  async jobs(tenantId: string, options: { limit: number; before?: string }): Promise<string[]> {
+    const { index } = this.#keys.tenant(tenantId);
+    const found: string[] = [];
+    let start = 0;
+    if (options.before !== undefined) {
+      const rank = await this.#call((redis) => redis.zrevrank(index, options.before as string));
+      start = rank === null ? 0 : rank + 1;
+    }
+    while (found.length < options.limit) {
+      const wanted = options.limit - found.length;
+      const ids = await this.#call((redis) => redis.zrevrange(index, start, start + wanted - 1));
+      if (ids.length === 0) break;
+      start += ids.length;
+      found.push(...(await this.#living(tenantId, ids)));
+      if (ids.length < wanted) break;
+    }
+    return found;
+  }
+
+  async points(tenantId: string, jobId: string) {
+    const keys = this.#keys.job(tenantId, jobId);
+    const replies = await this.#call((redis) =>
+      redis.multi().hmget(keys.meta, "e", "n").lrange(keys.points, 0, -1).exec(),
+    );
+    const [meta, points] = (replies ?? []).map(([error, value]) => {
+      if (error) throw error;
+      return value as string[];
+    });
+    if (!meta?.[0] || !points) return undefined;
+    return {
+      epoch: meta[0],
+      seq: Number(meta[1]),
+      points: points.map((text) => {
+        const space = text.indexOf(" ");
+        return { seq: Number(text.slice(0, space)), point: text.slice(space + 1) };
+      }),
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#redis.close();
+  }
+
+  /** Of these ids the ones whose feed is there; the others leave the index. */
+  async #living(tenantId: string, ids: readonly string[]): Promise<string[]> {
+    const living: string[] = [];
+    for (let i = 0; i < ids.length; i += 100) {
+      const part = ids.slice(i, i + 100);
+      const heads = await this.heads(
+        tenantId,
+        part.map((jobId) => ({ tenantId, jobId })),
+      );
+      for (const [k, jobId] of part.entries()) {
+        if (heads[k]) living.push(jobId);
+        else await this.#forget(tenantId, jobId);
+      }
+    }
+    return living;
+  }
+
+  async #forgetGone(tenantId: string): Promise<number> {
+    const { index } = this.#keys.tenant(tenantId);
+    const ids = await this.#call((redis) => redis.zrevrange(index, 0, -1));
+    return ids.length - (await this.#living(tenantId, ids)).length;
+  }
+
+  async #forget(tenantId: string, jobId: string): Promise<void> {
+    await this.#run("forget", [this.#keys.tenant(tenantId).index, this.#keys.job(tenantId, jobId).meta], [jobId]);
+  }
+
+  #run(script: ScriptName, keys: readonly string[], args: ReadonlyArray<string | number>): Promise<Reply[]> {
+    return this.#call((redis) => {
+      const commands = redis as unknown as Record<string, (...args: unknown[]) => Promise<Reply[]>>;
+      return (commands[commandOf(script)] as (...args: unknown[]) => Promise<Reply[]>).call(
+        redis,
+        keys.length,
+        ...keys,
+        ...args,
+      );
+    });
+  }
+
+  async #call<R>(command: (redis: RedisLink["commands"]) => Promise<R>): Promise<R> {
+    if (!this.#redis.ready) throw new HubError("unavailable", "The store is not connected.");
+    try {
+      return await command(this.#redis.commands);
+    } catch (error) {
+      throw hubError(error as Error);
+    }
+  }
+}
+
+function commandOf(script: string): string {
+  return `trainwire_${script}`;
+}
+
+function hubError(error: Error): Error {
+  if (error instanceof HubError) return error;
+  if (/^(OOM|MISCONF)\b/.test(error.message)) return new HubError("storage_full", undefined, { cause: error });
+  const away = /^(READONLY|LOADING|CLUSTERDOWN|MASTERDOWN|MOVED|ASK|TRYAGAIN|NOREPLICAS|BUSY|UNBLOCKED)\b/;
+  const cut = /Connection is closed|Stream isn't writeable|Command timed out|max retries|ECONN|EPIPE|ETIMEDOUT|Connection/;
+  if (away.test(error.message) || cut.test(error.message)) {
+    return new HubError("unavailable", undefined, { cause: error });
+  }
+  return error;
+}
+
+function pushEntry(args: Array<string | number>, entry: Entry): void {
+  const { patch, producer } = entry;
+  const set = patch.set ?? [];
+  const fields = patch.merge?.fields ?? [];
+  args.push(
+    entry.type,
+    entry.durable ? "d" : "c",
+    entry.stream.charAt(0),
+    entry.tenantFeed === "merged" ? "m" : entry.tenantFeed ? "1" : "0",
+    patch.latest ? 1 : 0,
+    entry.ends === undefined ? "" : entry.ends ? "y" : "n",
+    entry.head,
+    entry.data,
+    entry.id ?? "",
+    producer?.id ?? "",
+    producer?.incarnation ?? "",
+    producer?.n ?? "",
+    set.length,
+  );
+  for (const [field, json] of set) args.push(field, json);
+  args.push(patch.add?.set ?? "", patch.add?.member ?? "", patch.merge?.key ?? "", patch.merge?.attempt ?? "");
+  args.push(fields.length);
+  for (const [field, json] of fields) args.push(field, json);
+  args.push(patch.point ?? "");
+}
+
+function storedOf(reply: Reply[]): Stored[] {
+  const stored: Stored[] = [];
+  for (let i = 1; i < reply.length; i += 2) {
+    if (reply[i] === "r") stored.push({ refused: reply[i + 1] as ErrorCode });
+    else stored.push({ seq: Number(reply[i + 1]), duplicate: reply[i] === "d" });
+  }
+  return stored;
+}
+
+function* pairs(list: readonly string[]): Iterable<[string, string]> {
+  for (let i = 0; i < list.length; i += 2) yield [list[i] as string, list[i + 1] as string];
+}
+
+function loggedOf([id, list]: [string, string[]]): Logged {
+  const fields = new Map(pairs(list));
+  const logged: Logged = {
+    seq: Number.parseInt(id, 10),
+    type: fields.get("t") as EventType,
+    prev: Number(fields.get("p")),
+    head: fields.get("h") as string,
+    data: fields.get("d") as string,
+  };
+  const jobId = fields.get("j");
+  if (jobId) {
+    logged.job = { jobId, position: { epoch: fields.get("e") as string, seq: Number(fields.get("q")) } };
+  }
+  return logged;
+}
+
+function newestOf(row: readonly string[]): Newest {
+  const [key, seq, attempt, type, head, jobEpoch, jobSeq, ...fields] = row as [
+    string,
+    string,
+    string,
+    EventType,
+    string,
+    string,
+    string,
+    ...string[],
+  ];
+  const newest: Newest = { key, seq: Number(seq), attempt: Number(attempt), type, head, fields: new Map(pairs(fields)) };
+  if (jobEpoch) newest.job = { jobId: key, position: { epoch: jobEpoch, seq: Number(jobSeq) } };
+  return newest;
+}

@@ -1,0 +1,178 @@
+/**
+ * The store keeps feeds: what was published, in which order, and what is newest. Two implementations (memory.ts,
+ * redis.ts) answer to one suite. Payloads are JSON text that the store never decodes: numbers stay as they were written.
+ */
+import type { FeedName } from "../bus/bus.ts";
+import type { ErrorCode } from "../protocol/codes.ts";
+import type { Cursor, EventType } from "../protocol/types.ts";
+
+/** What an event changes beside being logged; made by `reduce`, applied by every store alike. */
+export interface Patch {
+  /** Sets the newest durable event of this type. */
+  latest?: boolean;
+  /** Sets fields of the job (name, status, …) to JSON text. */
+  set?: ReadonlyArray<readonly [field: string, json: string]>;
+  /** Adds a member to a set once; the counter of the set rises only the first time. */
+  add?: { set: string; member: string };
+  /** Merges fields into the newest value of a conflation key. A higher attempt clears it, a lower one is ignored. */
+  merge?: { key: string; attempt: number; fields: ReadonlyArray<readonly [field: string, json: string]> };
+  /** A point of the metric series, as JSON text without its seq: `{"step":…,"metrics":{…}}`. */
+  point?: string;
+}
+
+/** One checked event on its way into the store. */
+export interface Entry {
+  type: EventType;
+  durable: boolean;
+  stream: "events" | "log";
+  /** Also goes to the tenant feed: as it is, or merged at most once a second. */
+  tenantFeed: boolean | "merged";
+  /** The envelope as JSON text without the leading brace, positions and `data`: `"type":"log",…,"received_at":"…"`. */
+  head: string;
+  /** `data` as JSON text. */
+  data: string;
+  patch: Patch;
+  /** Free-text id for duplicates. */
+  id?: string;
+  producer?: { id: string; incarnation: number; n: number };
+  /** The job ends with this status (shorter life), or lives again. */
+  ends?: boolean;
+}
+
+/** What became of one entry. */
+export type Stored = { seq: number; duplicate: boolean } | { refused: ErrorCode };
+
+export interface AppendResult {
+  /** One per entry, in order. */
+  stored: Stored[];
+  /** Where the feed stands after the last stored or duplicate entry; absent if all were refused. */
+  position?: Cursor;
+}
+
+/** The newest value of a conflation key. */
+export interface Newest {
+  key: string;
+  seq: number;
+  attempt: number;
+  type: EventType;
+  head: string;
+  /** field → JSON text. `metrics` are flattened as `metrics.<name>`. */
+  fields: Map<string, string>;
+  /** On the tenant feed: the job's own position and id. */
+  job?: { jobId: string; position: Cursor };
+}
+
+/** A logged event. */
+export interface Logged {
+  seq: number;
+  type: EventType;
+  /** The seq before it in its own stream; 0 for the first. If it is higher than the one read before, events were trimmed. */
+  prev: number;
+  head: string;
+  data: string;
+  job?: { jobId: string; position: Cursor };
+}
+
+/** A part of a stream that the caps have removed. */
+export interface Trimmed {
+  stream: "events" | "log";
+  from: number;
+  to: number;
+}
+
+export interface ReadOptions {
+  /** Read what follows this seq. */
+  after: number;
+  /** In this epoch; another one makes the read start over: `reset` is then true and nothing is read. */
+  epoch: string | null;
+  /** Events at most; all newest values come on top. */
+  limit: number;
+  /** Bytes at most; one event always fits. */
+  bytes: number;
+  streams: readonly ("events" | "log")[];
+}
+
+export interface Page {
+  /** `null`: there is no such feed. */
+  epoch: string | null;
+  /** Head of the feed. */
+  seq: number;
+  /** The cursor does not belong to this feed's history: other epoch, or a seq above the head. */
+  reset: boolean;
+  logged: Logged[];
+  trimmed: Trimmed[];
+  /** Newest values above `after`. */
+  newest: Newest[];
+  /** Everything up to here has been read; below `seq` when there is more. */
+  upTo: number;
+}
+
+/** A job's state, from its patches. */
+export interface JobState {
+  epoch: string;
+  seq: number;
+  /** ms since 1970. */
+  createdAt: number;
+  updatedAt: number;
+  /** Field → JSON text. */
+  fields: Map<string, string>;
+  /** Type → newest durable event. */
+  latest: Logged[];
+  /** Counter → value: `type:<type>` events stored, `set:<set>` members. */
+  counts: Map<string, number>;
+  newest: Newest[];
+}
+
+/** One raw metric point: its seq and its JSON text. */
+export interface RawPoint {
+  seq: number;
+  point: string;
+}
+
+export interface Store {
+  /**
+   * Appends entries to a feed, in order, and publishes them to the bus. One atomic step for all of them: after a
+   * crash either all accepted entries are there or none, and a resend with the same `id` or `n` is a `duplicate`.
+   * `created` is stored before the first entry when the job is new and that entry does not create it itself.
+   *
+   * @throws HubError `storage_full` (nothing was stored) or `unavailable` (unknown: send again).
+   */
+  append(feed: FeedName, entries: readonly Entry[], created?: Entry): Promise<AppendResult>;
+  /** A page of events after a cursor, atomic with the head and the newest values. */
+  read(feed: FeedName, options: ReadOptions): Promise<Page>;
+  /** The cursor before the last n durable events of these types, and that events before it exist. */
+  tail(feed: FeedName, n: number, types: ReadonlySet<EventType> | undefined): Promise<number>;
+  /** The heads of up to 100 feeds of one tenant; `undefined` for those that do not exist. */
+  heads(tenantId: string, feeds: readonly FeedName[]): Promise<Array<Cursor | undefined>>;
+  /** The state of one job, `undefined` if there is none. */
+  job(tenantId: string, jobId: string): Promise<JobState | undefined>;
+  /** Ids of a tenant's jobs, newest first; `before` is an id of the page before. */
+  jobs(tenantId: string, options: { limit: number; before?: string }): Promise<string[]>;
+  /** The raw metric points that are kept, oldest first. */
+  points(tenantId: string, jobId: string): Promise<{ epoch: string; seq: number; points: RawPoint[] } | undefined>;
+  /** Puts the merged progress of changed jobs on the tenant feed, each at most once a second. Called by instances that hold it. */
+  flushTenant(tenantId: string): Promise<void>;
+  /** Whether commands are answered at the moment. */
+  readonly ready: boolean;
+  close(): Promise<void>;
+}
+
+/** Caps and lives of feeds; settings of config.ts. */
+export interface StoreOptions {
+  maxEvents: number;
+  maxLogLines: number;
+  maxFeedBytes: number;
+  maxPoints: number;
+  maxJobs: number;
+  /** Seconds. */
+  ttlFinished: number;
+  /** Seconds. */
+  ttlSilent: number;
+}
+
+/** Bytes that an entry is counted with beyond its text. */
+export const ENTRY_OVERHEAD = 64;
+/** At most once in this time a job's merged progress goes to the tenant feed. */
+export const TENANT_PROGRESS_MS = 1_000;
+/** Jobs whose progress the tenant feed can catch up with. */
+export const TENANT_NEWEST = 1_000;
