@@ -24,6 +24,7 @@ export class RedisLink {
   readonly #clients: Redis[] = [];
   #generation: string | undefined;
   #lost = false;
+  #closed = false;
 
   private constructor(options: RedisLinkOptions) {
     this.#options = options;
@@ -33,7 +34,7 @@ export class RedisLink {
     });
     this.commands.on("close", () => {
       this.#generation = undefined;
-      if (!this.#lost) options.onState?.("lost", "connection closed");
+      if (!this.#lost && !this.#closed) options.onState?.("lost", "connection closed");
       this.#lost = true;
     });
     this.commands.on("ready", () => void this.#learn());
@@ -75,6 +76,7 @@ export class RedisLink {
   }
 
   close(): void {
+    this.#closed = true;
     for (const client of this.#clients) client.disconnect();
   }
 
@@ -110,13 +112,15 @@ export class RedisLink {
 async function refuseUnfit(redis: Redis): Promise<void> {
   const info = await redis.info();
   const version = field(info, "redis_version") ?? "unknown";
-  if (Number.parseInt(version, 10) < 7) throw new Error(`it is version ${version}, and 7.0 or newer is needed`);
+  if (Number.parseInt(version, 10) < 7)
+    throw new Error(`it is version ${version}, and 7.0 or newer is needed`);
   const policy = field(info, "maxmemory_policy");
   if (policy !== undefined && policy !== "noeviction") {
     throw new Error(`its maxmemory-policy is ${policy}, which throws away events; set it to noeviction`);
   }
   const ran = await redis.eval("#!lua flags=no-writes\nreturn 7", 0).catch((error: Error) => error);
-  if (ran !== 7) throw new Error(`it does not run scripts (${ran instanceof Error ? ran.message : String(ran)})`);
+  if (ran !== 7)
+    throw new Error(`it does not run scripts (${ran instanceof Error ? ran.message : String(ran)})`);
 }
 
 async function generationOf(redis: Redis): Promise<string> {

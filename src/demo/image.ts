@@ -9,10 +9,16 @@ export interface Image {
   pixels: Float32Array;
 }
 
-/** An image as PNG, 8 bits per channel. Values outside [0, 1] are clipped. */
+/**
+ * Steps of brightness per channel. fast-png does not filter rows, so that the last bits of smooth skies are noise that
+ * deflate cannot shrink: with 255 steps a sample of 64 by 64 pixels makes a URL of 16 KB, with 63 one of 11 KB. The
+ * rounding costs 47 dB, which no demo's network comes near.
+ */
+const STEPS = 63;
+
+/** An image as PNG, 8 bits per channel, rounded to `STEPS`. Values outside [0, 1] are clipped. */
 export function encodePng({ width, height, pixels }: Image): Uint8Array {
-  // Uint8ClampedArray rounds and clips.
-  const data = Uint8ClampedArray.from(pixels, (value) => value * 255);
+  const data = Uint8ClampedArray.from(pixels, (value) => (Math.round(value * STEPS) / STEPS) * 255);
   return encode({ width, height, data, channels: 3, depth: 8 }, { zlib: { level: 9 } });
 }
 

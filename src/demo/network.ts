@@ -4,15 +4,18 @@
  * keeps colours in [0, 1]. Trained with Adam (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980) on the mean
  * squared error.
  *
- * All memory is taken at construction: a step allocates nothing, so that the garbage collector has no part in its time.
+ * All arrays are made at construction, none in a step, so that the garbage collector has no part in its time.
  */
 
 export interface NetworkOptions {
   /** Same seed, same network. An integer. */
   seed: number;
-  /** Random frequencies; each gives a sine and a cosine. Default 32. */
+  /** Random frequencies; each gives a sine and a cosine. Default 48. */
   features?: number;
-  /** Standard deviation of the frequencies in cycles per unit of coordinate. Default 2. */
+  /**
+   * Standard deviation of the frequencies in cycles per unit of coordinate. Too low blurs, too high gives
+   * noise between the places that were learnt. Default 1.2.
+   */
   bandwidth?: number;
   /** Width of the hidden layers. Default 48. */
   hidden?: number;
@@ -56,14 +59,18 @@ function gaussian(random: () => number): number {
 }
 
 /**
- * `c[i][j] = Σ a[i][k] b[j][k]` for matrices of m, n rows and k columns; the strides say how far apart the rows and the
+ * `c[i][j] = Σ a[i][k] b[j][k]` for matrices of m and n rows and k columns. The strides say how far apart rows and
  * columns lie, so that one kernel does the forward pass and both backward products. Two rows by four columns at a
- * time: eight sums stay in registers, which is four times as fast as the plain loop.
+ * time: eight sums stay in registers, and a step of the default network takes 3 ms instead of the plain loop's 7.
  */
 function multiply(
   c: Float64Array,
-  [a, aRow, aColumn]: readonly [Float64Array, number, number],
-  [b, bRow, bColumn]: readonly [Float64Array, number, number],
+  a: Float64Array,
+  aRow: number,
+  aColumn: number,
+  b: Float64Array,
+  bRow: number,
+  bColumn: number,
   m: number,
   n: number,
   k: number,
@@ -139,7 +146,14 @@ export class CoordinateNetwork {
   readonly #layers: Layer[] = [];
   #updates = 0;
 
-  constructor({ seed, features = 32, bandwidth = 2, hidden = 48, layers = 2, batch = 256 }: NetworkOptions) {
+  constructor({
+    seed,
+    features = 48,
+    bandwidth = 1.2,
+    hidden = 48,
+    layers = 2,
+    batch = 256,
+  }: NetworkOptions) {
     const random = randomSource(seed);
     const widths = [2 * features, ...new Array<number>(layers).fill(hidden), CHANNELS];
     const count = widths.slice(1).reduce((sum, width, i) => sum + width * (widths[i]! + 1), 0);
@@ -148,7 +162,10 @@ export class CoordinateNetwork {
     this.gradients = new Float64Array(count);
     this.#momentum = new Float64Array(count);
     this.#variance = new Float64Array(count);
-    this.#frequencies = Float64Array.from({ length: 2 * features }, () => 2 * Math.PI * bandwidth * gaussian(random));
+    this.#frequencies = Float64Array.from(
+      { length: 2 * features },
+      () => 2 * Math.PI * bandwidth * gaussian(random),
+    );
     this.#encoded = new Float64Array(batch * 2 * features);
     let at = 0;
     for (const [i, outputs] of widths.slice(1).entries()) {
@@ -207,13 +224,14 @@ export class CoordinateNetwork {
       const { inputs, outputs, deltas, biasGradients } = layer;
       const below = this.#layers[i - 1];
       const fed = below ? below.activations : this.#encoded;
-      multiply(layer.weightGradients, [deltas, 1, outputs], [fed, 1, inputs], outputs, inputs, places);
+      multiply(layer.weightGradients, deltas, 1, outputs, fed, 1, inputs, outputs, inputs, places);
       biasGradients.fill(0);
       for (let at = 0; at < places * outputs; ) {
         for (let o = 0; o < outputs; o++) biasGradients[o]! += deltas[at++]!;
       }
       if (!below) break;
-      multiply(below.deltas, [deltas, outputs, 1], [layer.weights, 1, inputs], places, inputs, outputs);
+      multiply(below.deltas, deltas, outputs, 1, layer.weights, 1, inputs, places, inputs, outputs);
+      // The derivative of ReLU.
       for (let at = 0; at < places * inputs; at++) if (fed[at] === 0) below.deltas[at] = 0;
     }
     return loss;
@@ -246,8 +264,9 @@ export class CoordinateNetwork {
       }
     }
     const last = this.#layers.length - 1;
-    for (const [i, { inputs, outputs, weights, biases, activations }] of this.#layers.entries()) {
-      multiply(activations, [fed, inputs, 1], [weights, inputs, 1], places, outputs, inputs);
+    for (let i = 0; i <= last; i++) {
+      const { inputs, outputs, weights, biases, activations } = this.#layers[i]!;
+      multiply(activations, fed, inputs, 1, weights, inputs, 1, places, outputs, inputs);
       for (let at = 0; at < places * outputs; ) {
         for (let o = 0; o < outputs; o++, at++) {
           const sum = activations[at]! + biases[o]!;

@@ -70,7 +70,7 @@ function stars(seed: number, u: number, v: number, cells: number): number {
   const column = Math.floor(u * cells);
   const row = Math.floor(v * cells);
   const n = row * cells + column;
-  if (draw(seed + 7, n) > 0.4) return 0;
+  if (draw(seed + 7, n) > 0.3) return 0;
   const x = (column + 0.3 + 0.4 * draw(seed + 8, n)) / cells;
   const y = (row + 0.3 + 0.4 * draw(seed + 9, n)) / cells;
   return (0.5 + 0.5 * draw(seed + 10, n)) * glow(Math.hypot(u - x, v - y), 0.016);
@@ -159,7 +159,8 @@ function balloon(seed: number): Scene {
     const below = v - y;
     const radius = 0.215;
     // A ball whose lower half tapers to the mouth.
-    const half = below < 0.06 ? Math.sqrt(Math.max(0, radius ** 2 - below ** 2)) : 0.207 - 0.82 * (below - 0.06);
+    const half =
+      below < 0.06 ? Math.sqrt(Math.max(0, radius ** 2 - below ** 2)) : 0.207 - 0.82 * (below - 0.06);
     const across = (u - x) / half;
     if (below > -radius && below < 0.25 && Math.abs(across) < 1) {
       const gore = Math.floor((Math.asin(across) / Math.PI + 0.5) * 7);
@@ -207,7 +208,9 @@ function planet(seed: number): Scene {
     const ring = smooth(0.29, 0.3, orbit) * (1 - smooth(0.45, 0.46, orbit));
     const gap = 1 - 0.8 * glow(orbit - 0.375, 0.014);
     const behind = distance < radius && dy < 0;
-    return behind ? colour : mix(colour, mix(rgb(0xe9d3a6), rgb(0x9a7f86), smooth(0.3, 0.45, orbit)), 0.9 * ring * gap);
+    return behind
+      ? colour
+      : mix(colour, mix(rgb(0xe9d3a6), rgb(0x9a7f86), smooth(0.3, 0.45, orbit)), 0.9 * ring * gap);
   };
 }
 
@@ -219,8 +222,14 @@ function regatta(seed: number): Scene {
   const sail = [rgb(0xf26b4e), rgb(0xf2b134), rgb(0xe0558f)][Math.floor(3 * draw(seed, 3))] as Colour;
   const shore: Scene = (u, v) => {
     let colour = mix(rgb(0x2f9fd0), rgb(0xfff0cf), smooth(0, horizon, v));
-    colour = mix(colour, rgb(0xffffff), 0.7 * glow((v - 0.2 - 0.04 * noise(seed, 3 * u)) / noise(seed + 1, 4 * u), 0.05));
-    const rock = horizon - 0.14 * Math.sqrt(Math.max(0, 1 - ((u - tower - 0.04) / 0.24) ** 2)) * (0.7 + 0.3 * ridge(seed, 9 * u));
+    colour = mix(
+      colour,
+      rgb(0xffffff),
+      0.7 * glow((v - 0.2 - 0.04 * noise(seed, 3 * u)) / noise(seed + 1, 4 * u), 0.05),
+    );
+    const rock =
+      horizon -
+      0.14 * Math.sqrt(Math.max(0, 1 - ((u - tower - 0.04) / 0.24) ** 2)) * (0.7 + 0.3 * ridge(seed, 9 * u));
     const side = Math.abs(u - tower) - 0.035 - 0.05 * (v - 0.2);
     if (v > 0.24 && side < 0) colour = Math.floor((v - 0.24) / 0.075) % 2 ? rgb(0xfaf6ee) : rgb(0xd43d3d);
     if (v > 0.18 && v <= 0.24 && Math.abs(u - tower) < 0.028) colour = rgb(0xffe873);

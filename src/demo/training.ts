@@ -16,11 +16,11 @@ export interface TrainingOptions {
   totalSteps?: number;
   /** Pixels per step. Default 256. */
   batch?: number;
-  /** Highest learning rate, reached after the warm-up. Default 0.005. */
+  /** Highest learning rate, reached after the warm-up. Default 0.003. */
   learningRate?: number;
   /** Share of the pixels that are held out for validation. Default 0.1. */
   heldOut?: number;
-  /** Random frequencies of the network. Default 32. */
+  /** Random frequencies of the network. Default 48. */
   features?: number;
   /** Width of the hidden layers. Default 48. */
   hidden?: number;
@@ -58,10 +58,10 @@ export interface Sample {
   height: number;
 }
 
-const WARM_UP_STEPS = 100;
+const WARM_UP_STEPS = 300;
 /** Where the learning rate ends, as a share of its peak. */
 const FINAL_SHARE = 0.02;
-const SMOOTHING = 0.96;
+const SMOOTHED_STEPS = 50;
 
 export class Training {
   readonly picture: Picture;
@@ -74,11 +74,154 @@ export class Training {
   /** Pixel numbers that it never sees. */
   readonly heldOutPixels: Uint32Array;
   readonly #random: () => number;
+  /** x and y of every pixel, -1 to 1. */
   readonly #coords: Float32Array;
+  readonly #heldOutCoords: Float32Array;
   readonly #batchCoords: Float32Array;
   readonly #batchTargets: Float32Array;
-  #step = 0;
-  #next = 0;
-  #smoothed = 0;
+  /** The training pixels in the order of this epoch. */
+  readonly #order: Uint32Array;
+  #stepsDone = 0;
+  #pixelsSeen = 0;
+  #smoothLoss = 0;
   #lowest = Number.POSITIVE_INFINITY;
+
+  /** Throws `RangeError` if `heldOut` leaves no pixel on one of the two sides. */
+  constructor(options: TrainingOptions = {}) {
+    const { seed = 0, size = 64, totalSteps = 3000, batch = 256, learningRate = 0.003 } = options;
+    const { heldOut: share = 0.1, features = 48, hidden = 48, layers = 2 } = options;
+    this.totalSteps = totalSteps;
+    this.picture = drawPicture(seed, size);
+    this.#random = randomSource(seed);
+    const networkSeed = Math.floor(this.#random() * 2 ** 32);
+    this.network = new CoordinateNetwork({ seed: networkSeed, features, hidden, layers, batch });
+    this.config = Object.freeze({
+      scene: this.picture.scene,
+      seed,
+      size,
+      totalSteps,
+      batch,
+      learningRate,
+      heldOut: share,
+      features,
+      hidden,
+      layers,
+      parameters: this.network.parameterCount,
+    });
+
+    const pixels = Uint32Array.from({ length: size * size }, (_, pixel) => pixel);
+    this.#shuffle(pixels);
+    const heldOut = Math.round(pixels.length * share);
+    if (!(heldOut >= 1 && heldOut < pixels.length)) {
+      throw new RangeError("heldOut must leave pixels to learn and pixels to validate with");
+    }
+    this.heldOutPixels = pixels.slice(0, heldOut);
+    this.trainingPixels = pixels.slice(heldOut);
+    this.#order = this.trainingPixels.slice();
+    this.#coords = new Float32Array(2 * pixels.length);
+    for (let i = 0; i < this.#coords.length; i++) {
+      const place = i % 2 === 0 ? (i / 2) % size : Math.floor(i / 2 / size);
+      this.#coords[i] = ((place + 0.5) * 2) / size - 1;
+    }
+    this.#heldOutCoords = Float32Array.from({ length: 2 * heldOut }, (_, i) => {
+      return this.#coords[2 * this.heldOutPixels[i >> 1]! + (i % 2)]!;
+    });
+    this.#batchCoords = new Float32Array(2 * batch);
+    this.#batchTargets = new Float32Array(3 * batch);
+  }
+
+  get stepsDone(): number {
+    return this.#stepsDone;
+  }
+
+  get done(): boolean {
+    return this.#stepsDone >= this.totalSteps;
+  }
+
+  /** Passes over the training pixels so far, fractional. */
+  get epoch(): number {
+    return this.#pixelsSeen / this.trainingPixels.length;
+  }
+
+  /** Passes when all steps are done. */
+  get totalEpochs(): number {
+    return (this.totalSteps * this.config.batch) / this.trainingPixels.length;
+  }
+
+  /** Of the next step: a linear warm-up, then half a cosine down to 2 % of the peak. */
+  get learningRate(): number {
+    const warmUp = Math.min(WARM_UP_STEPS, this.totalSteps / 10);
+    const next = Math.min(this.#stepsDone + 1, this.totalSteps);
+    if (next < warmUp) return (this.config.learningRate * next) / warmUp;
+    const way = (next - warmUp) / (this.totalSteps - warmUp);
+    const share = FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + Math.cos(Math.PI * way));
+    return this.config.learningRate * share;
+  }
+
+  /** Learns one batch. Throws `RangeError` when all steps are done. */
+  step(): StepResult {
+    if (this.done) throw new RangeError(`all ${this.totalSteps} steps are done`);
+    const { learningRate } = this;
+    this.#nextBatch();
+    const loss = this.network.trainStep(this.#batchCoords, this.#batchTargets, learningRate);
+    this.#stepsDone++;
+    // Begins as the plain average, so that the first values do not weigh on it for long.
+    this.#smoothLoss += (loss - this.#smoothLoss) / Math.min(this.#stepsDone, SMOOTHED_STEPS);
+    return {
+      step: this.#stepsDone,
+      epoch: this.epoch,
+      loss,
+      smoothLoss: this.#smoothLoss,
+      learningRate,
+      gradientNorm: this.network.gradientNorm,
+    };
+  }
+
+  /** How well the network guesses the pixels that it never sees. */
+  validate(): Validation {
+    const guesses = this.network.predict(this.#heldOutCoords);
+    const { pixels } = this.picture;
+    let squares = 0;
+    for (let i = 0; i < guesses.length; i++) {
+      const pixel = this.heldOutPixels[Math.floor(i / 3)]!;
+      squares += (guesses[i]! - pixels[3 * pixel + (i % 3)]!) ** 2;
+    }
+    const mse = squares / guesses.length;
+    const best = mse < this.#lowest;
+    if (best) this.#lowest = mse;
+    return { mse, psnr: psnr(mse), best };
+  }
+
+  /** The whole picture as the network has it now. */
+  sample(): Sample {
+    const { width, height } = this.picture;
+    const png = encodePng({ width, height, pixels: this.network.predict(this.#coords) });
+    return { png, url: dataUrl(png), width, height };
+  }
+
+  /** The next pixels of this epoch's order; a new epoch is shuffled anew, in the middle of a batch if need be. */
+  #nextBatch(): void {
+    const order = this.#order;
+    const { pixels } = this.picture;
+    for (let i = 0; i < this.config.batch; i++) {
+      const at = this.#pixelsSeen++ % order.length;
+      if (at === 0) this.#shuffle(order);
+      const pixel = order[at]!;
+      this.#batchCoords[2 * i] = this.#coords[2 * pixel]!;
+      this.#batchCoords[2 * i + 1] = this.#coords[2 * pixel + 1]!;
+      this.#batchTargets[3 * i] = pixels[3 * pixel]!;
+      this.#batchTargets[3 * i + 1] = pixels[3 * pixel + 1]!;
+      this.#batchTargets[3 * i + 2] = pixels[3 * pixel + 2]!;
+    }
+  }
+
+  /** Fisher-Yates. */
+  #shuffle(numbers: Uint32Array): void {
+    for (let i = numbers.length - 1; i > 0; i--) {
+      const j = Math.floor(this.#random() * (i + 1));
+      const swapped = numbers[i]!;
+      numbers[i] = numbers[j]!;
+      numbers[j] = swapped;
+    }
+  }
 }

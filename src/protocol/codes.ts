@@ -12,39 +12,92 @@ interface ReplyError {
 }
 
 export const REPLY_ERRORS = {
-  malformed: { status: 400, temporary: false, meaning: "Not JSON (a bare NaN, for instance), or not the shape of a request." },
+  malformed: {
+    status: 400,
+    temporary: false,
+    meaning: "Not JSON (a bare NaN, for instance), or not the shape of a request.",
+  },
   too_deep: { status: 400, temporary: false, meaning: "Objects and arrays nested deeper than the limit." },
-  binary_not_supported: { status: 400, temporary: false, meaning: "Binary attachments; samples travel by URL." },
+  binary_not_supported: {
+    status: 400,
+    temporary: false,
+    meaning: "Binary attachments; samples travel by URL.",
+  },
   message_too_large: { status: 413, temporary: false, meaning: "The whole message is over the limit." },
-  unknown_verb: { status: 404, temporary: false, meaning: "No such verb on this namespace, or no such route." },
-  ack_required: { status: 400, temporary: false, meaning: "The verb was sent without an acknowledgement function; nothing was done." },
-  invalid_request: { status: 400, temporary: false, meaning: "A field of the request is missing, unknown or of the wrong form." },
+  unknown_verb: {
+    status: 404,
+    temporary: false,
+    meaning: "No such verb on this namespace, or no such route.",
+  },
+  ack_required: {
+    status: 400,
+    temporary: false,
+    meaning: "The verb was sent without an acknowledgement function; nothing was done.",
+  },
+  invalid_request: {
+    status: 400,
+    temporary: false,
+    meaning: "A field of the request is missing, unknown or of the wrong form.",
+  },
   invalid_cursor: { status: 400, temporary: false, meaning: "`next` does not belong to this subscription." },
   unauthorized: { status: 401, temporary: false, meaning: "No token, or one that does not verify." },
   token_expired: { status: 401, temporary: false, meaning: "The token has ended; get a new one." },
   forbidden: { status: 403, temporary: false, meaning: "The token's role or tenant does not allow this." },
-  origin_not_allowed: { status: 403, temporary: false, meaning: "The browser's origin is not in CORS_ORIGINS." },
-  already_connected: { status: 409, temporary: false, meaning: "This connection has joined the namespace already." },
+  origin_not_allowed: {
+    status: 403,
+    temporary: false,
+    meaning: "The browser's origin is not in CORS_ORIGINS.",
+  },
+  already_connected: {
+    status: 409,
+    temporary: false,
+    meaning: "This connection has joined the namespace already.",
+  },
   job_not_found: { status: 404, temporary: false, meaning: "No such job, or none that this token may see." },
   not_subscribed: { status: 404, temporary: false, meaning: "This connection has no such subscription." },
-  too_many_subscriptions: { status: 429, temporary: false, meaning: "The connection holds as many subscriptions as it may." },
+  too_many_subscriptions: {
+    status: 429,
+    temporary: false,
+    meaning: "The connection holds as many subscriptions as it may.",
+  },
   unknown_type: { status: 400, temporary: false, meaning: "No such event type." },
   forbidden_type: { status: 403, temporary: false, meaning: "An event type that only the hub makes." },
-  invalid_event: { status: 400, temporary: false, meaning: "A field of the event is missing, unknown or of the wrong form." },
-  event_too_large: { status: 413, temporary: false, meaning: "One event, or its metadata, is over the limit." },
+  invalid_event: {
+    status: 400,
+    temporary: false,
+    meaning: "A field of the event is missing, unknown or of the wrong form.",
+  },
+  event_too_large: {
+    status: 413,
+    temporary: false,
+    meaning: "One event, or its metadata, is over the limit.",
+  },
   batch_too_large: { status: 413, temporary: false, meaning: "More events in one call than the limit." },
   job_exists: { status: 409, temporary: false, meaning: "`job_created` for a job that is there." },
   too_many_jobs: { status: 429, temporary: true, meaning: "The tenant has as many jobs as it may." },
   too_many_producers: { status: 429, temporary: false, meaning: "The job has as many producers as it may." },
-  too_many_keys: { status: 429, temporary: false, meaning: "The job has as many ranks, products and hosts as it may." },
+  too_many_keys: {
+    status: 429,
+    temporary: false,
+    meaning: "The job has as many ranks, products and hosts as it may.",
+  },
   too_many_metrics: {
     status: 429,
     temporary: false,
     meaning: "The rank or product has reported as many different metrics as it may in one attempt.",
   },
-  producer_fenced: { status: 409, temporary: false, meaning: "A newer incarnation of this producer has published." },
+  producer_fenced: {
+    status: 409,
+    temporary: false,
+    meaning: "A newer incarnation of this producer has published.",
+  },
   storage_full: { status: 507, temporary: true, meaning: "The store has no room; nothing was stored." },
-  unavailable: { status: 503, temporary: true, meaning: "The store cannot be reached. Send again with the same `id` or `n`: what was stored is not stored twice." },
+  unavailable: {
+    status: 503,
+    temporary: true,
+    meaning:
+      "The store cannot be reached. Send again with the same `id` or `n`: what was stored is not stored twice.",
+  },
   internal: { status: 500, temporary: true, meaning: "A fault of the hub; it is in its log." },
 } as const satisfies Record<string, ReplyError>;
 

@@ -96,9 +96,7 @@ const data = {
           closed,
         ),
       ),
-      error: opt(
-        Type.Object({ type: opt(name), message, traceback: opt(text(32_768)) }, closed),
-      ),
+      error: opt(Type.Object({ type: opt(name), message, traceback: opt(text(32_768)) }, closed)),
       end_reason: opt(
         Type.Enum(["finished", "user", "killed", "preempted", "out_of_memory", "time_limit", "error"]),
       ),
@@ -287,6 +285,8 @@ export const ENVELOPE = {
 /** Schema of a published event of one type. */
 export function publishedSchema(type: EventType): TSchema {
   const kind = EVENTS[type];
-  const required = kind.requires?.includes("product") ? { product: Type.String({ pattern: "^[^\\x00-\\x1f]{1,128}$" }) } : {};
+  const required = kind.requires?.includes("product")
+    ? { product: Type.String({ pattern: "^[^\\x00-\\x1f]{1,128}$" }) }
+    : {};
   return Type.Object({ ...ENVELOPE, ...required, type: Type.Literal(type), data: kind.data }, closed);
 }

@@ -273,7 +273,7 @@ export interface PublishedEvent<T extends EventType = EventType> {
   /** Makes a resend safe: the last 10 000 ids of a job are stored once. Not together with `producer`. */
   id?: string;
   /** Makes a resend safe without a window: the hub keeps the highest `n` per producer and job. */
-  producer?: { id: string; /** Rises with every start of the producer. */ incarnation: number };
+  producer?: { id: string /** Rises with every start of the producer. */; incarnation: number };
   /** Rises with every event of this producer to this job. Required with `producer`. */
   n?: number;
 }
@@ -421,7 +421,7 @@ export interface Gap {
   job_id?: string;
   /** `null` when the feed is gone. */
   epoch: string | null;
-  /** Where the feed stands now; go on from here. */
+  /** Go on from here: the feed's head, or for `trimmed` the position before the gap. */
   seq: number;
   /** First and last position that are missing, where known. */
   from?: number;
@@ -450,6 +450,7 @@ export interface Welcome {
   server_time: string;
   /** End of the token, ISO 8601. */
   expires_at: string;
+  /** The table of limits in PROTOCOL.md, by its names. */
   limits: Record<string, number>;
 }
 

@@ -1,5 +1,5 @@
 /** The store of a single process: feeds in memory, gone with it. Same contract and suite as redis.ts. */
-import { type FeedEvent, type FeedName } from "../bus/bus.ts";
+import type { FeedEvent, FeedName } from "../bus/bus.ts";
 import type { MemoryBus } from "../bus/memory.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Cursor, EventType } from "../protocol/types.ts";
@@ -15,8 +15,8 @@ import {
   type RawPoint,
   type ReadOptions,
   type Store,
-  type StoreOptions,
   type Stored,
+  type StoreOptions,
   TENANT_NEWEST,
   TENANT_PROGRESS_MS,
 } from "./store.ts";
@@ -39,7 +39,10 @@ class Stream {
     this.#events.push({ ...event, prev: this.last });
     this.last = event.seq;
     this.#bytes += size(event);
-    while (this.#events.length > this.#maxEvents || (this.#bytes > this.#maxBytes && this.#events.length > 1)) {
+    while (
+      this.#events.length > this.#maxEvents ||
+      (this.#bytes > this.#maxBytes && this.#events.length > 1)
+    ) {
       this.#bytes -= size(this.#events.shift() as Logged);
     }
   }
@@ -166,7 +169,12 @@ export class MemoryStore implements Store {
     return result(tenant.epoch, stored);
   }
 
-  #appendJob(feed: Required<FeedName>, tenant: Tenant, entries: readonly Entry[], created?: Entry): AppendResult {
+  #appendJob(
+    feed: Required<FeedName>,
+    tenant: Tenant,
+    entries: readonly Entry[],
+    created?: Entry,
+  ): AppendResult {
     let job = this.#job(tenant, feed.jobId);
     const isNew = job === undefined;
     if (!job) {
@@ -429,13 +437,18 @@ function merge(
   newest.set(key, { key, attempt, ...event, fields: kept });
 }
 
-function fieldsAfter(before: Newest | undefined, { attempt, fields }: NonNullable<Entry["patch"]["merge"]>): number {
+function fieldsAfter(
+  before: Newest | undefined,
+  { attempt, fields }: NonNullable<Entry["patch"]["merge"]>,
+): number {
   if (before?.attempt !== attempt) return 0;
   return before.fields.size + fields.filter(([field]) => !before.fields.has(field)).length;
 }
 
 function copyNewest(values: Iterable<Newest>): Newest[] {
-  return [...values].map((value) => ({ ...value, fields: new Map(value.fields) })).sort((a, b) => a.seq - b.seq);
+  return [...values]
+    .map((value) => ({ ...value, fields: new Map(value.fields) }))
+    .sort((a, b) => a.seq - b.seq);
 }
 
 function increment(counts: Map<string, number>, counter: string): void {

@@ -16,8 +16,8 @@ import {
   type Page,
   type ReadOptions,
   type Store,
-  type StoreOptions,
   type Stored,
+  type StoreOptions,
   TENANT_NEWEST,
   TENANT_PROGRESS_MS,
 } from "./store.ts";
@@ -88,7 +88,15 @@ export class RedisStore implements Store {
 
   #appendKeys(feed: FeedName): string[] {
     const tenant = this.#keys.tenant(feed.tenantId);
-    const own = [tenant.meta, tenant.events, tenant.channel, tenant.newest, tenant.order, tenant.dirty, tenant.index];
+    const own = [
+      tenant.meta,
+      tenant.events,
+      tenant.channel,
+      tenant.newest,
+      tenant.order,
+      tenant.dirty,
+      tenant.index,
+    ];
     if (feed.jobId === undefined) return [...own, tenant.ids, tenant.producers];
     const job = this.#keys.job(feed.tenantId, feed.jobId);
     return [
@@ -107,9 +115,18 @@ export class RedisStore implements Store {
   }
 
   #appendArgs(feed: FeedName, entries: readonly Entry[], created?: Entry): Array<string | number> {
-    const { maxEvents, maxLogLines, maxFeedBytes, maxPoints, maxJobs, ttlFinished, ttlSilent } = this.#options;
+    const { maxEvents, maxLogLines, maxFeedBytes, maxPoints, maxJobs, ttlFinished, ttlSilent } =
+      this.#options;
     const all = created ? [created, ...entries] : entries;
-    const limits = [maxEvents, maxLogLines, maxFeedBytes, maxPoints, maxJobs, ttlFinished * 1_000, ttlSilent * 1_000];
+    const limits = [
+      maxEvents,
+      maxLogLines,
+      maxFeedBytes,
+      maxPoints,
+      maxJobs,
+      ttlFinished * 1_000,
+      ttlSilent * 1_000,
+    ];
     const fixed = [LIMITS.ids, LIMITS.producers, LIMITS.conflationKeys, LIMITS.mergedFields, TENANT_NEWEST];
     const args = [this.#redis.generation, newEpoch(), newEpoch(), feed.jobId ?? "", ...limits, ...fixed];
     args.push(created ? 1 : 0, all.length);
@@ -133,7 +150,9 @@ export class RedisStore implements Store {
 
   async read(feed: FeedName, options: ReadOptions): Promise<Page> {
     const tenant = feed.jobId === undefined;
-    const keys = tenant ? this.#keys.tenant(feed.tenantId) : this.#keys.job(feed.tenantId, feed.jobId as string);
+    const keys = tenant
+      ? this.#keys.tenant(feed.tenantId)
+      : this.#keys.job(feed.tenantId, feed.jobId as string);
     const streams = tenant ? options.streams.filter((stream) => stream === "events") : options.streams;
     const streamKeys = streams.map((stream) => ("log" in keys && stream === "log" ? keys.log : keys.events));
     const { epoch, after, limit, bytes } = options;
@@ -154,7 +173,9 @@ export class RedisStore implements Store {
 
   async tail(feed: FeedName, n: number, types: ReadonlySet<EventType> | undefined): Promise<number> {
     const tenant = feed.jobId === undefined;
-    const keys = tenant ? this.#keys.tenant(feed.tenantId) : this.#keys.job(feed.tenantId, feed.jobId as string);
+    const keys = tenant
+      ? this.#keys.tenant(feed.tenantId)
+      : this.#keys.job(feed.tenantId, feed.jobId as string);
     const streams = "log" in keys ? [keys.events, keys.log] : [keys.events];
     const head = (await this.heads(feed.tenantId, [feed]))[0]?.seq ?? 0;
     const found: number[] = [];
@@ -199,7 +220,9 @@ export class RedisStore implements Store {
       updatedAt: Number(meta.get("updated")),
       fields: new Map(),
       latest: [],
-      counts: new Map([...meta].filter(([name]) => /^(type|set):/.test(name)).map(([name, n]) => [name, Number(n)])),
+      counts: new Map(
+        [...meta].filter(([name]) => /^(type|set):/.test(name)).map(([name, n]) => [name, Number(n)]),
+      ),
       newest: newest.map(newestOf).sort((a, b) => a.seq - b.seq),
     };
     for (const [name, value] of pairs(statePairs)) {
@@ -279,7 +302,11 @@ export class RedisStore implements Store {
   }
 
   async #forget(tenantId: string, jobId: string): Promise<void> {
-    await this.#run("forget", [this.#keys.tenant(tenantId).index, this.#keys.job(tenantId, jobId).meta], [jobId]);
+    await this.#run(
+      "forget",
+      [this.#keys.tenant(tenantId).index, this.#keys.job(tenantId, jobId).meta],
+      [jobId],
+    );
   }
 
   #run(script: ScriptName, keys: readonly string[], args: ReadonlyArray<string | number>): Promise<Reply[]> {
@@ -310,9 +337,11 @@ function commandOf(script: string): string {
 
 function hubError(error: Error): Error {
   if (error instanceof HubError) return error;
-  if (/^(OOM|MISCONF)\b/.test(error.message)) return new HubError("storage_full", undefined, { cause: error });
+  if (/^(OOM|MISCONF)\b/.test(error.message))
+    return new HubError("storage_full", undefined, { cause: error });
   const away = /^(READONLY|LOADING|CLUSTERDOWN|MASTERDOWN|MOVED|ASK|TRYAGAIN|NOREPLICAS|BUSY|UNBLOCKED)\b/;
-  const cut = /Connection is closed|Stream isn't writeable|Command timed out|max retries|ECONN|EPIPE|ETIMEDOUT|Connection/;
+  const cut =
+    /Connection is closed|Stream isn't writeable|Command timed out|max retries|ECONN|EPIPE|ETIMEDOUT|Connection/;
   if (away.test(error.message) || cut.test(error.message)) {
     return new HubError("unavailable", undefined, { cause: error });
   }
@@ -339,7 +368,12 @@ function pushEntry(args: Array<string | number>, entry: Entry): void {
     set.length,
   );
   for (const [field, json] of set) args.push(field, json);
-  args.push(patch.add?.set ?? "", patch.add?.member ?? "", patch.merge?.key ?? "", patch.merge?.attempt ?? "");
+  args.push(
+    patch.add?.set ?? "",
+    patch.add?.member ?? "",
+    patch.merge?.key ?? "",
+    patch.merge?.attempt ?? "",
+  );
   args.push(fields.length);
   for (const [field, json] of fields) args.push(field, json);
   args.push(patch.point ?? "");
@@ -385,7 +419,14 @@ function newestOf(row: readonly string[]): Newest {
     string,
     ...string[],
   ];
-  const newest: Newest = { key, seq: Number(seq), attempt: Number(attempt), type, head, fields: new Map(pairs(fields)) };
+  const newest: Newest = {
+    key,
+    seq: Number(seq),
+    attempt: Number(attempt),
+    type,
+    head,
+    fields: new Map(pairs(fields)),
+  };
   if (jobEpoch) newest.job = { jobId: key, position: { epoch: jobEpoch, seq: Number(jobSeq) } };
   return newest;
 }

@@ -73,7 +73,8 @@ function setAll(data: object): Array<readonly [string, string]> {
 
 /** The numbers of one progress event, under the names that `series` is asked by. */
 function metricPoint(event: PublishedEvent<"training_progress">): string | undefined {
-  const { loss, smooth_loss, learning_rate, metrics, step, epoch }: EventMap["training_progress"] = event.data;
+  const { loss, smooth_loss, learning_rate, metrics, step, epoch }: EventMap["training_progress"] =
+    event.data;
   const values = { ...metrics, loss, smooth_loss, learning_rate };
   if (Object.values(values).every((value) => value === undefined)) return undefined;
   const { attempt, rank, product, timestamp } = event;

@@ -149,7 +149,10 @@ export interface Store {
   /** Ids of a tenant's jobs, newest first; `before` is an id of the page before. */
   jobs(tenantId: string, options: { limit: number; before?: string }): Promise<string[]>;
   /** The raw metric points that are kept, oldest first. */
-  points(tenantId: string, jobId: string): Promise<{ epoch: string; seq: number; points: RawPoint[] } | undefined>;
+  points(
+    tenantId: string,
+    jobId: string,
+  ): Promise<{ epoch: string; seq: number; points: RawPoint[] } | undefined>;
   /** Puts the merged progress of changed jobs on the tenant feed, each at most once a second. Called by instances that hold it. */
   flushTenant(tenantId: string): Promise<void>;
   /** Whether commands are answered at the moment. */

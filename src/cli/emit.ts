@@ -1,0 +1,4 @@
+import { Command } from "commander";
+export function emitCommand(): Command {
+  return new Command("emit");
+}

@@ -1,0 +1,30 @@
+/** The `trainwire` command. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. */
+import { Command, CommanderError } from "commander";
+import { ConfigError } from "../config.ts";
+import { demoCommand } from "./demo.ts";
+import { emitCommand } from "./emit.ts";
+import { serveCommand } from "./serve.ts";
+import { tokenCommand } from "./token.ts";
+import { watchCommand } from "./watch.ts";
+
+const program = new Command("trainwire")
+  .description("A Socket.IO realtime hub for machine-learning training.")
+  .exitOverride()
+  .showHelpAfterError("(trainwire --help lists the commands)")
+  .addCommand(serveCommand())
+  .addCommand(tokenCommand())
+  .addCommand(watchCommand())
+  .addCommand(emitCommand())
+  .addCommand(demoCommand());
+for (const command of program.commands) command.exitOverride();
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? 0 : 2;
+  else {
+    const lines = error instanceof ConfigError ? error.faults : [(error as Error).message];
+    for (const line of lines) console.error(`trainwire: ${line}`);
+    process.exitCode = 1;
+  }
+}

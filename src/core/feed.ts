@@ -1,0 +1,276 @@
+/**
+ * One feed as this instance follows it: where it stands, who is subscribed here, and how holes are healed.
+ *
+ * Every event of either class raises `seq` by one and is published, so a feed is complete here exactly as long as
+ * each event is the next one. Whatever breaks that (a hole, a renewed subscription, an unreadable message, a head that
+ * is ahead of us) leads to the same place: `#heal` reads the log after our position and goes on.
+ */
+import type { Bus, FeedEvent, FeedHandler, FeedName } from "../bus/bus.ts";
+import { HubError } from "../protocol/codes.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type { Cursor, Gap } from "../protocol/types.ts";
+import type { Page, Store } from "../store/store.ts";
+import { type Item, itemsOf } from "./page.ts";
+import type { Subscription } from "./subscription.ts";
+
+const STREAMS = ["events", "log"] as const;
+/** Between two tries to read while the store is away. */
+const RETRY_MS = 250;
+
+/** What a feed needs of the hub. */
+export interface FeedContext {
+  store: Store;
+  bus: Bus;
+  /** A watcher's view of the feed's present state, for a gap. */
+  snapshot(name: FeedName): Promise<Gap["snapshot"]>;
+  log: { warn(fields: object, message: string): void };
+  counters: HealCounters;
+}
+
+export interface HealCounters {
+  heals: number;
+  gaps: number;
+  delivered: number;
+}
+
+/** Events that arrive while a subscriber reads its page. What it holds in the end lies above that page. */
+export class Join {
+  readonly events: FeedEvent[] = [];
+  /** It has missed something (too much came, or the feed was reset): read on instead of joining. */
+  broken = false;
+  #bytes = 0;
+
+  push(event: FeedEvent): void {
+    if (this.broken) return;
+    this.#bytes += event.wire.length;
+    if (this.events.length >= LIMITS.healEvents || this.#bytes > LIMITS.healBytes) this.broken = true;
+    else this.events.push(event);
+  }
+}
+
+export class Feed implements FeedHandler {
+  readonly name: FeedName;
+  readonly subscriptions = new Set<Subscription>();
+  readonly joins = new Set<Join>();
+  /** ms since 1970 since nobody here needs it. */
+  idleSince = Date.now();
+  /** Resolves when the feed is subscribed and its position known. */
+  readonly opened: Promise<void>;
+  #open!: () => void;
+  #epoch: string | null = null;
+  #seq = 0;
+  #state: "opening" | "live" | "healing" | "closed" = "opening";
+  /** Something came up while healing that the present read may not cover. */
+  #again = false;
+  #buffer: FeedEvent[] = [];
+  #buffered = 0;
+  readonly #context: FeedContext;
+
+  constructor(name: FeedName, context: FeedContext) {
+    this.name = name;
+    this.#context = context;
+    this.opened = new Promise((resolve) => {
+      this.#open = resolve;
+    });
+    context.bus.hold(name, this);
+  }
+
+  get kind(): "job" | "tenant" {
+    return this.name.jobId === undefined ? "tenant" : "job";
+  }
+
+  get epoch(): string | null {
+    return this.#epoch;
+  }
+
+  get seq(): number {
+    return this.#seq;
+  }
+
+  get idle(): boolean {
+    return this.subscriptions.size === 0 && this.joins.size === 0;
+  }
+
+  close(): void {
+    this.#state = "closed";
+    this.#buffer = [];
+    this.#context.bus.release(this.name);
+  }
+
+  // What the bus tells.
+
+  events(events: readonly FeedEvent[]): void {
+    for (const event of events) this.#receive(event);
+  }
+
+  unreadable(): void {
+    this.heal("unreadable");
+  }
+
+  subscribed(): void {
+    this.heal(this.#state === "opening" ? "opening" : "renewed");
+  }
+
+  /**
+   * Compares with a head read from the store. `before` is where this feed stood when the read began: only against that
+   * can a lower head mean that the store has lost something.
+   */
+  compare(head: Cursor | undefined, before: Cursor | null): "same" | "behind" | "differs" {
+    if (this.#state !== "live") return "same";
+    if (!head) return this.#epoch === null || before === null ? "same" : "differs";
+    if (head.epoch !== this.#epoch) return this.#epoch === (before?.epoch ?? null) ? "differs" : "same";
+    if (before && head.seq < before.seq) return "differs";
+    return head.seq > this.#seq ? "behind" : "same";
+  }
+
+  position(): Cursor | null {
+    return this.#epoch === null ? null : { epoch: this.#epoch, seq: this.#seq };
+  }
+
+  /** Reads the log after our position, delivers, and goes on. Never throws; tries until it succeeds or is closed. */
+  heal(reason: "opening" | "renewed" | "hole" | "unreadable" | "head"): void {
+    if (this.#state === "closed") return;
+    if (this.#state === "healing") {
+      this.#again = true;
+      return;
+    }
+    const opening = this.#state === "opening";
+    this.#state = "healing";
+    if (!opening) this.#context.counters.heals++;
+    void this.#healUntilDone(opening, reason);
+  }
+
+  async #healUntilDone(opening: boolean, reason: string): Promise<void> {
+    let first = opening;
+    do {
+      this.#again = false;
+      try {
+        if (first) await this.#findPosition();
+        else await this.#readOn();
+        first = false;
+      } catch (error) {
+        const expected = error instanceof HubError && error.temporary;
+        if (!expected)
+          this.#context.log.warn({ err: error, feed: this.name, reason }, "healing failed, trying again");
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS * (0.5 + Math.random())));
+        this.#again = true;
+      }
+      if (this.#state === "closed") return;
+    } while (this.#again);
+    this.#state = "live";
+    this.#open();
+    const buffer = this.#buffer;
+    this.#buffer = [];
+    this.#buffered = 0;
+    for (const event of buffer) this.#receive(event);
+  }
+
+  async #findPosition(): Promise<void> {
+    const [head] = await this.#context.store.heads(this.name.tenantId, [this.name]);
+    this.#epoch = head?.epoch ?? null;
+    this.#seq = head?.seq ?? 0;
+  }
+
+  async #readOn(): Promise<void> {
+    let events = 0;
+    let bytes = 0;
+    for (;;) {
+      const page = await this.#context.store.read(this.name, {
+        epoch: this.#epoch,
+        after: this.#seq,
+        limit: LIMITS.pageEvents,
+        bytes: LIMITS.pageBytes,
+        streams: this.kind === "tenant" ? ["events"] : STREAMS,
+      });
+      if (this.#isClosed()) return;
+      if (page.reset) return await this.#jump(page, "reset");
+      if (page.epoch === null) return;
+      const items = itemsOf(this.kind, page, this.#seq, this.name);
+      for (const item of items) bytes += "wire" in item ? item.wire.length : 0;
+      events += items.length;
+      if (events > LIMITS.healEvents || bytes > LIMITS.healBytes) return await this.#jump(page, "overflow");
+      this.#adopt(page.epoch);
+      await this.#deliverItems(items);
+      this.#seq = page.upTo;
+      for (const subscription of this.subscriptions) subscription.pass(page.epoch, page.upTo);
+      if (page.upTo >= page.seq) return;
+    }
+  }
+
+  async #deliverItems(items: readonly Item[]): Promise<void> {
+    for (const item of items) {
+      if ("wire" in item) this.#deliver(item);
+      else {
+        // Without its statuses and samples a watcher's picture is wrong: it gets a new one. Log lines are just missing.
+        if (item.stream === "events") item.snapshot = await this.#context.snapshot(this.name);
+        this.#gap(item, this.#epoch);
+      }
+    }
+  }
+
+  /** Goes to the head, and says so to everybody who has not been there. */
+  async #jump(page: Page, reason: "reset" | "overflow"): Promise<void> {
+    const snapshot = page.epoch === null ? null : await this.#context.snapshot(this.name);
+    if (this.#isClosed()) return;
+    const gap: Gap = {
+      type: "gap",
+      feed: this.kind,
+      ...(this.name.jobId !== undefined && { job_id: this.name.jobId }),
+      epoch: page.epoch,
+      seq: page.seq,
+      ...(reason === "overflow" && { from: this.#seq + 1, to: page.seq }),
+      reason,
+      snapshot: snapshot ?? null,
+    };
+    const previous = this.#epoch;
+    this.#epoch = page.epoch;
+    this.#seq = page.seq;
+    this.#gap(gap, previous);
+  }
+
+  #gap(gap: Gap, previous: string | null): void {
+    this.#context.counters.gaps++;
+    for (const join of this.joins) join.broken = true;
+    for (const subscription of this.subscriptions) subscription.gap(gap, previous);
+  }
+
+  #receive(event: FeedEvent): void {
+    if (this.#state === "closed") return;
+    if (this.#state !== "live") {
+      // Bounded: what is thrown away here is in the log, and the hole that it leaves is healed next.
+      if (this.#buffer.length < LIMITS.healEvents && this.#buffered < LIMITS.healBytes) {
+        this.#buffer.push(event);
+        this.#buffered += event.wire.length;
+      }
+      return;
+    }
+    if (this.#epoch === null && event.seq === 1) this.#adopt(event.epoch);
+    if (event.epoch === this.#epoch && event.seq <= this.#seq) return;
+    if (event.epoch === this.#epoch && event.seq === this.#seq + 1) {
+      this.#seq = event.seq;
+      this.#deliver(event);
+      return;
+    }
+    // The store published it after storing it, so the read finds it, or what has replaced it.
+    this.heal("hole");
+  }
+
+  /** The feed has come into being: those who waited for it begin at its start. */
+  #adopt(epoch: string): void {
+    if (this.#epoch !== null) return;
+    this.#epoch = epoch;
+    for (const subscription of this.subscriptions) subscription.begin(epoch);
+  }
+
+  #deliver(event: FeedEvent): void {
+    for (const join of this.joins) join.push(event);
+    for (const subscription of this.subscriptions) {
+      if (subscription.offer(event)) this.#context.counters.delivered++;
+    }
+  }
+
+  /** Apart, because TypeScript does not see that an await may have changed the state. */
+  #isClosed(): boolean {
+    return this.#state === "closed";
+  }
+}

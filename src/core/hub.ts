@@ -1,0 +1,300 @@
+/**
+ * The hub without transports: doors (sockets, HTTP) call it, store and bus carry it. It knows who may see what, keeps
+ * the feeds that this instance follows, and takes what trainers publish.
+ */
+import { randomBytes } from "node:crypto";
+import { type Identity, maySee } from "../auth.ts";
+import type { Bus, FeedName } from "../bus/bus.ts";
+import { HubError } from "../protocol/codes.ts";
+import { TERMINAL_STATUSES } from "../protocol/events.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type {
+  EventType,
+  JobFields,
+  JobSummary,
+  PublishAnswer,
+  Snapshot,
+  SubscribeAnswer,
+  SubscribeRequest,
+  TenantSnapshot,
+} from "../protocol/types.ts";
+import type { RawPoint, Store } from "../store/store.ts";
+import { Feeds } from "./feeds.ts";
+import { type Opening, type OpenOptions, openPage, readPage } from "./open.ts";
+import { type CheckContext, checkEvent, createdEntry, seesTenant } from "./publish.ts";
+import { snapshotOf, summaryOf } from "./snapshot.ts";
+import type { Subscriber, Subscription } from "./subscription.ts";
+
+export interface HubOptions {
+  store: Store;
+  bus: Bus;
+  instanceId: string;
+  log: HubLog;
+  /** ms */
+  checkIntervalMs: number;
+  /** ms that a feed is kept after its last watcher has left. */
+  releaseMs: number;
+  /** ms */
+  positionIntervalMs: number;
+  /** ms that a subscription waits for the store and the bus. */
+  timeoutMs: number;
+}
+
+export interface HubLog {
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface HubCounters {
+  published: number;
+  duplicates: number;
+  refused: number;
+  heals: number;
+  gaps: number;
+  delivered: number;
+}
+
+/** Jobs in a tenant's snapshot. */
+const TENANT_SNAPSHOT_JOBS = 100;
+
+export class Hub {
+  readonly instanceId: string;
+  readonly startedAt = Date.now();
+  readonly counters: HubCounters = {
+    published: 0,
+    duplicates: 0,
+    refused: 0,
+    heals: 0,
+    gaps: 0,
+    delivered: 0,
+  };
+  readonly feeds: Feeds;
+  readonly #store: Store;
+  readonly #log: HubLog;
+  readonly #open: Omit<OpenOptions, "name" | "filter" | "request" | "subscriber">;
+
+  constructor(options: HubOptions) {
+    const { store, bus, log, counters, ...rest } = { ...options, counters: this.counters };
+    this.instanceId = options.instanceId;
+    this.#store = store;
+    this.#log = log;
+    const snapshot = (name: FeedName) => this.#snapshot(name);
+    this.feeds = new Feeds({ ...rest, store, bus, log, counters, snapshot });
+    this.#open = { store, feeds: this.feeds, snapshot, timeoutMs: options.timeoutMs };
+  }
+
+  /** Whether the store answers at the moment. */
+  get ready(): boolean {
+    return this.#store.ready;
+  }
+
+  /**
+   * Stores and publishes events, each by itself. A HubError in an event's place is its refusal (a line that was not JSON).
+   *
+   * @throws HubError `batch_too_large`; what is wrong with single events is in the answer.
+   */
+  async publish(identity: Identity, input: unknown): Promise<PublishAnswer> {
+    const inputs = Array.isArray(input) ? input : [input];
+    if (inputs.length > LIMITS.batchEvents) {
+      throw new HubError(
+        "batch_too_large",
+        `${inputs.length} events in one call, at most ${LIMITS.batchEvents}`,
+      );
+    }
+    const context: CheckContext = { identity, receivedAt: new Date().toISOString() };
+    const answer: PublishAnswer = { accepted: 0, duplicates: 0, positions: {}, refused: [] };
+    const byFeed = new Map<
+      string | undefined,
+      Array<{ index: number; entry: ReturnType<typeof checkEvent>["entry"] }>
+    >();
+    for (const [index, one] of inputs.entries()) {
+      try {
+        if (one instanceof HubError) throw one;
+        const { jobId, entry } = checkEvent(one, context);
+        const group = byFeed.get(jobId);
+        if (group) group.push({ index, entry });
+        else byFeed.set(jobId, [{ index, entry }]);
+      } catch (error) {
+        this.#refuse(answer, index, error);
+      }
+    }
+    await Promise.all([...byFeed].map(([jobId, group]) => this.#append(context, jobId, group, answer)));
+    answer.refused.sort((a, b) => a.index - b.index);
+    this.counters.published += answer.accepted;
+    this.counters.duplicates += answer.duplicates;
+    this.counters.refused += answer.refused.length;
+    return answer;
+  }
+
+  async #append(
+    context: CheckContext,
+    jobId: string | undefined,
+    group: ReadonlyArray<{ index: number; entry: ReturnType<typeof checkEvent>["entry"] }>,
+    answer: PublishAnswer,
+  ): Promise<void> {
+    const { tenantId } = context.identity;
+    try {
+      const entries = group.map(({ entry }) => entry);
+      const { stored, position } =
+        jobId === undefined
+          ? await this.#store.append({ tenantId }, entries)
+          : await this.#store.append({ tenantId, jobId }, entries, createdEntry(jobId, context));
+      if (position && jobId === undefined) answer.tenant_position = position;
+      else if (position && jobId !== undefined) answer.positions[jobId] = position;
+      for (const [i, result] of stored.entries()) {
+        if ("refused" in result)
+          this.#refuse(answer, group[i]?.index as number, new HubError(result.refused));
+        else if (result.duplicate) answer.duplicates++;
+        else answer.accepted++;
+      }
+    } catch (error) {
+      // One script for all of them: all are unknown or none was stored, so no later `n` overtakes an earlier one.
+      const told = error instanceof HubError ? error : this.internal(error, "append failed");
+      for (const { index } of group) this.#refuse(answer, index, told);
+    }
+  }
+
+  #refuse(answer: PublishAnswer, index: number, error: unknown): void {
+    const told = error instanceof HubError ? error : this.internal(error, "event check failed");
+    answer.refused.push({ index, ...told.toJSON() });
+  }
+
+  /** Logs what nobody foresaw; the sender learns only that it was the hub's fault. */
+  internal(error: unknown, what: string): HubError {
+    this.#log.error({ err: error }, what);
+    return new HubError("internal");
+  }
+
+  /**
+   * Reads the page that answers a subscription and keeps what comes meanwhile. The caller sends `finish()` to the
+   * client and calls `start()` in the same turn, so that live events follow the answer without gap or double.
+   *
+   * @throws HubError `job_not_found`, `unavailable`.
+   */
+  async open(identity: Identity, request: SubscribeRequest, subscriber: Subscriber): Promise<Opening> {
+    const name = this.#name(identity, request.job_id);
+    const filter = this.#filter(identity, name, request.types);
+    return await openPage({ ...this.#open, name, filter, request, subscriber });
+  }
+
+  /** Follows the tenant's feed from now on, for those who only want to hear of jobs. */
+  async listen(identity: Identity, subscriber: Subscriber): Promise<Subscription> {
+    const name = { tenantId: identity.tenantId };
+    const filter = this.#filter(identity, name, undefined);
+    const snapshot = async () => null;
+    const opening = await openPage({ ...this.#open, snapshot, name, filter, request: {}, subscriber });
+    opening.finish();
+    return opening.start() as Subscription;
+  }
+
+  leave(subscription: Subscription): void {
+    this.feeds.leave(subscription);
+  }
+
+  /** The same page for those who do not stay (HTTP). */
+  async page(identity: Identity, request: SubscribeRequest, limit?: number): Promise<SubscribeAnswer> {
+    const name = this.#name(identity, request.job_id);
+    const filter = this.#filter(identity, name, request.types);
+    return (await readPage({ ...this.#open, name, filter, request, ...(limit !== undefined && { limit }) }))
+      .answer;
+  }
+
+  #name(identity: Identity, jobId: string | undefined): FeedName {
+    const { tenantId } = identity;
+    if (jobId === undefined) return { tenantId };
+    if (!maySee(identity, jobId)) throw new HubError("job_not_found");
+    return { tenantId, jobId };
+  }
+
+  #filter(identity: Identity, name: FeedName, types: readonly EventType[] | undefined) {
+    const restricted = name.jobId === undefined && !seesTenant(identity);
+    return {
+      types: types && new Set(types),
+      maySee: restricted ? (jobId: string) => jobId !== "" && maySee(identity, jobId) : undefined,
+    };
+  }
+
+  async #snapshot(name: FeedName): Promise<Snapshot | TenantSnapshot | null> {
+    const { tenantId, jobId } = name;
+    if (jobId === undefined) {
+      const ids = await this.#store.jobs(tenantId, { limit: TENANT_SNAPSHOT_JOBS });
+      return { jobs: await this.#summaries(tenantId, ids) };
+    }
+    const state = await this.#store.job(tenantId, jobId);
+    return state ? snapshotOf(tenantId, jobId, state) : null;
+  }
+
+  async #summaries(tenantId: string, ids: readonly string[]): Promise<JobSummary[]> {
+    const states = await Promise.all(ids.map((jobId) => this.#store.job(tenantId, jobId)));
+    return ids.flatMap((jobId, i) => {
+      const state = states[i];
+      return state ? [summaryOf(jobId, state)] : [];
+    });
+  }
+
+  /** @throws HubError `job_not_found`. */
+  async snapshot(identity: Identity, jobId: string): Promise<Snapshot> {
+    const snapshot = await this.#snapshot(this.#name(identity, jobId));
+    if (!snapshot) throw new HubError("job_not_found");
+    return snapshot as Snapshot;
+  }
+
+  /** Jobs that the token may see, newest first. `more` says where to go on. */
+  async jobs(
+    identity: Identity,
+    { limit, before }: { limit: number; before?: string },
+  ): Promise<{ jobs: JobSummary[]; next?: string }> {
+    const jobs: JobSummary[] = [];
+    let cursor = before;
+    for (;;) {
+      const page = { limit, ...(cursor !== undefined && { before: cursor }) };
+      const ids = await this.#store.jobs(identity.tenantId, page);
+      const visible = ids.filter((id) => maySee(identity, id));
+      const taken = visible.slice(0, limit - jobs.length);
+      jobs.push(...(await this.#summaries(identity.tenantId, taken)));
+      const last = taken.length < visible.length ? taken.at(-1) : ids.length < limit ? undefined : ids.at(-1);
+      if (last === undefined) return { jobs };
+      if (jobs.length >= limit) return { jobs, next: last };
+      cursor = last;
+    }
+  }
+
+  /** Ids of the tenant's jobs that have not ended and that the token may see, newest first. */
+  async activeJobs(identity: Identity, limit: number): Promise<string[]> {
+    const active: string[] = [];
+    let before: string | undefined;
+    for (;;) {
+      const page = await this.jobs(identity, { limit: 100, ...(before !== undefined && { before }) });
+      for (const job of page.jobs) {
+        if (!TERMINAL_STATUSES.has(job.status) && active.length < limit) active.push(job.job_id);
+      }
+      if (page.next === undefined || active.length >= limit) return active;
+      before = page.next;
+    }
+  }
+
+  /** @throws HubError `job_exists`, `too_many_jobs`, `invalid_event`. */
+  async createJob(identity: Identity, fields: JobFields & { job_id?: string }): Promise<Snapshot> {
+    const { job_id = `job-${randomBytes(8).toString("hex")}`, ...data } = fields;
+    const { refused } = await this.publish(identity, { type: "job_created", job_id, data });
+    const [refusal] = refused;
+    if (refusal) throw new HubError(refusal.code as HubError["code"], refusal.message);
+    return await this.snapshot(identity, job_id);
+  }
+
+  /** @throws HubError `job_not_found`. */
+  async points(
+    identity: Identity,
+    jobId: string,
+  ): Promise<{ epoch: string; seq: number; points: RawPoint[] }> {
+    const { tenantId } = this.#name(identity, jobId);
+    const points = await this.#store.points(tenantId, jobId);
+    if (!points) throw new HubError("job_not_found");
+    return points;
+  }
+
+  /** Stops following feeds. Store and bus are the caller's. */
+  close(): void {
+    this.feeds.close();
+  }
+}

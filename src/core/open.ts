@@ -1,0 +1,189 @@
+/** How a watcher comes into a feed: pages of what it has missed, then the live events, without gap or double. */
+import type { FeedName } from "../bus/bus.ts";
+import { HubError } from "../protocol/codes.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type { Cursor, Gap, SubscribeAnswer, SubscribeRequest } from "../protocol/types.ts";
+import type { Page, Store } from "../store/store.ts";
+import { Join } from "./feed.ts";
+import type { Feeds } from "./feeds.ts";
+import { concerns, type Filter, type Item, itemsOf, toClient, wants } from "./page.ts";
+import { type Subscriber, Subscription } from "./subscription.ts";
+
+export interface ReadOptions {
+  store: Store;
+  name: FeedName;
+  filter: Filter;
+  request: SubscribeRequest;
+  /** Events of the page at most. */
+  limit?: number;
+  snapshot(name: FeedName): Promise<Gap["snapshot"]>;
+}
+
+export interface OpenOptions extends ReadOptions {
+  feeds: Feeds;
+  subscriber: Subscriber;
+  timeoutMs: number;
+}
+
+/** A page that has been read, with the feed's events kept since. */
+export interface Opening {
+  /** The answer's `events` as they came from the store. */
+  readonly items: readonly Item[];
+  /** The answer. From now until `start` or `abandon` nothing may be awaited. */
+  finish(): SubscribeAnswer;
+  /** Joins the feed: what came meanwhile is delivered at once. `undefined` when there are more pages. */
+  start(): Subscription | undefined;
+  /** The watcher has gone. */
+  abandon(): void;
+}
+
+interface PageRead {
+  answer: SubscribeAnswer;
+  /** The answer's `events` as they came from the store. */
+  items: Item[];
+  /** The job does not exist yet, and the watcher waits for it. */
+  waiting: boolean;
+}
+
+export async function openPage(options: OpenOptions): Promise<Opening> {
+  const { feeds, name, filter, subscriber, request } = options;
+  const feed = feeds.get(name);
+  const join = new Join();
+  feed.joins.add(join);
+  const abandon = () => {
+    feed.joins.delete(join);
+    feed.idleSince = Date.now();
+  };
+  try {
+    await within(options.timeoutMs, feed.opened);
+    const { answer, items, waiting } = await readPage(options);
+    return {
+      items,
+      abandon,
+      finish() {
+        // It came too much meanwhile, or the feed was reset: the next page tells.
+        if (join.broken && !answer.more && answer.epoch !== null) {
+          answer.more = true;
+          answer.next = { epoch: answer.epoch, seq: answer.seq };
+        }
+        return answer;
+      },
+      start() {
+        abandon();
+        if (answer.more) return undefined;
+        const { epoch, seq } = answer;
+        const wait = waiting && { waitUntil: Date.now() + waitMs(request.wait) };
+        const subscription = new Subscription({ name, ...filter, subscriber, epoch, seq, ...wait });
+        if (epoch === null && feed.epoch !== null) subscription.begin(feed.epoch);
+        for (const event of join.events) subscription.offer(event);
+        feed.subscriptions.add(subscription);
+        return subscription;
+      },
+    };
+  } catch (error) {
+    abandon();
+    throw error;
+  }
+}
+
+/** @throws HubError `job_not_found` when there is no such job and nobody waits for it. */
+export async function readPage(options: ReadOptions): Promise<PageRead> {
+  const { name, request, store, filter } = options;
+  const since = request.since as Cursor | undefined;
+  const base = {
+    ...(name.jobId !== undefined && { job_id: name.jobId }),
+    feed: name.jobId === undefined ? ("tenant" as const) : ("job" as const),
+  };
+  const page = await readAfter(options, since);
+  if (page.epoch === null) {
+    if (name.jobId !== undefined && !request.wait) throw new HubError("job_not_found");
+    const snapshot = name.jobId === undefined ? { jobs: [] } : null;
+    const answer = { ...base, epoch: null, seq: 0, recovered: since === undefined, snapshot, events: [] };
+    return { answer, items: [], waiting: name.jobId !== undefined };
+  }
+  if (since && isLost(page, filter)) {
+    const snapshot = await snapshotFor(options);
+    return {
+      answer: { ...base, ...at(snapshot, page), recovered: false, snapshot, events: [] },
+      items: [],
+      waiting: false,
+    };
+  }
+  if (!since && !request.history) {
+    const snapshot = await snapshotFor(options);
+    return {
+      answer: { ...base, ...at(snapshot, page), recovered: true, snapshot, events: [] },
+      items: [],
+      waiting: false,
+    };
+  }
+  const from = since ? since.seq : await store.tail(name, request.history as number, filter.types);
+  const read = since ? page : await store.read(name, readOptions(options, null, from));
+  // Whoever asks for the last n events has lost nothing by the caps.
+  if (!since) read.trimmed = [];
+  const items = itemsOf(base.feed, read, from, name).filter((item) => wants(filter, item));
+  const answer: SubscribeAnswer = {
+    ...base,
+    epoch: read.epoch,
+    seq: read.upTo,
+    recovered: true,
+    ...(!since && { snapshot: await snapshotFor(options) }),
+    events: items.map(toClient),
+    ...(read.upTo < read.seq && { more: true, next: { epoch: read.epoch as string, seq: read.upTo } }),
+  };
+  return { answer, items, waiting: false };
+}
+
+/** Missing log lines are told in place; anything else makes the watcher's picture wrong. */
+function isLost(page: Page, filter: Filter): boolean {
+  return page.reset || page.trimmed.some(({ stream }) => stream === "events" && concerns(filter, stream));
+}
+
+/** A job's snapshot is newer than the page: what it holds need not be delivered again. */
+function at(snapshot: Gap["snapshot"], page: Page): Pick<SubscribeAnswer, "epoch" | "seq"> {
+  return snapshot && "seq" in snapshot
+    ? { epoch: snapshot.epoch, seq: snapshot.seq }
+    : { epoch: page.epoch, seq: page.seq };
+}
+
+/** Without a cursor only the head is of interest. */
+async function readAfter(options: ReadOptions, since: Cursor | undefined): Promise<Page> {
+  if (since) return await options.store.read(options.name, readOptions(options, since.epoch, since.seq));
+  const [head] = await options.store.heads(options.name.tenantId, [options.name]);
+  const seq = head?.seq ?? 0;
+  return { epoch: head?.epoch ?? null, seq, upTo: seq, reset: false, logged: [], trimmed: [], newest: [] };
+}
+
+function readOptions({ filter, name, limit }: ReadOptions, epoch: string | null, after: number) {
+  const streams = name.jobId === undefined ? (["events"] as const) : (["events", "log"] as const);
+  return {
+    epoch,
+    after,
+    limit: limit ?? LIMITS.pageEvents,
+    bytes: LIMITS.pageBytes,
+    streams: streams.filter((stream) => concerns(filter, stream)),
+  };
+}
+
+/** The tenant's snapshot shows only what the token may see. */
+async function snapshotFor({ snapshot, name, filter }: ReadOptions): Promise<Gap["snapshot"]> {
+  const made = await snapshot(name);
+  if (!made || !("jobs" in made) || !filter.maySee) return made ?? null;
+  return { jobs: made.jobs.filter(({ job_id }) => filter.maySee?.(job_id)) };
+}
+
+function waitMs(wait: boolean | number | undefined): number {
+  return (typeof wait === "number" ? wait : LIMITS.waitSeconds) * 1_000;
+}
+
+async function within(ms: number, promise: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new HubError("unavailable")), ms);
+  });
+  try {
+    await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

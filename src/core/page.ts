@@ -1,0 +1,79 @@
+/** A page of the store as the items that a watcher gets: events and gaps, in order. */
+import type { FeedEvent, FeedName } from "../bus/bus.ts";
+import type { DeliveredEvent, EventType, Gap } from "../protocol/types.ts";
+import type { Page } from "../store/store.ts";
+import { loggedWire, newestWire } from "../store/wire.ts";
+
+export type Item = FeedEvent | Gap;
+
+/** What the page holds above `after`, in order of position; a gap stands where its events would. */
+export function itemsOf(kind: "job" | "tenant", page: Page, after: number, name: FeedName): Item[] {
+  const epoch = page.epoch as string;
+  const placed: Array<{ at: number; item: Item }> = [];
+  for (const logged of page.logged) {
+    const item: FeedEvent = {
+      epoch,
+      seq: logged.seq,
+      type: logged.type,
+      durable: true,
+      jobId: name.jobId ?? logged.job?.jobId ?? "",
+      key: "",
+      wire: loggedWire(kind, epoch, logged),
+    };
+    placed.push({ at: logged.seq, item });
+  }
+  for (const newest of page.newest) {
+    if (newest.seq <= after || newest.seq > page.upTo) continue;
+    const item: FeedEvent = {
+      epoch,
+      seq: newest.seq,
+      type: newest.type,
+      durable: false,
+      jobId: name.jobId ?? newest.job?.jobId ?? "",
+      key: newest.key,
+      wire: newestWire(kind, epoch, newest),
+    };
+    placed.push({ at: newest.seq, item });
+  }
+  for (const { stream, from, to } of page.trimmed) {
+    const item: Gap = {
+      type: "gap",
+      feed: kind,
+      ...(name.jobId !== undefined && { job_id: name.jobId }),
+      epoch,
+      // Not further: events of the other stream may follow.
+      seq: from - 1,
+      from,
+      to,
+      stream,
+      reason: "trimmed",
+    };
+    placed.push({ at: from - 0.5, item });
+  }
+  return placed.sort((a, b) => a.at - b.at).map(({ item }) => item);
+}
+
+/** Which events a subscription wants. */
+export interface Filter {
+  readonly types: ReadonlySet<EventType> | undefined;
+  /** On the tenant feed: whether the token may see that job ('' for the tenant itself). */
+  readonly maySee: ((jobId: string) => boolean) | undefined;
+}
+
+export function wants(filter: Filter, item: Item): boolean {
+  if ("wire" in item) {
+    return (!filter.types || filter.types.has(item.type)) && (!filter.maySee || filter.maySee(item.jobId));
+  }
+  return concerns(filter, item.stream);
+}
+
+/** Whether a gap in a stream can have swallowed something that the filter lets through. */
+export function concerns({ types }: Filter, stream: "events" | "log" | undefined): boolean {
+  if (!types || stream === undefined) return true;
+  return stream === "log" ? types.has("log") : [...types].some((type) => type !== "log");
+}
+
+/** As the client gets it in an answer. */
+export function toClient(item: Item): DeliveredEvent | Gap {
+  return "wire" in item ? (JSON.parse(item.wire) as DeliveredEvent) : item;
+}

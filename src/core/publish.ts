@@ -1,0 +1,128 @@
+/** From what a trainer sends to what the store appends: one bad event refuses only itself. */
+import { Compile } from "typebox/compile";
+import { type Identity, maySee } from "../auth.ts";
+import { HubError } from "../protocol/codes.ts";
+import { EVENT_TYPES, EVENTS, publishedSchema, STATUS_SPELLINGS } from "../protocol/events.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type { EventType } from "../protocol/types.ts";
+import { describeFault } from "../protocol/validate.ts";
+import { type CheckedEvent, endsJob, isJobProgress, reduce } from "../store/reduce.ts";
+import type { Entry } from "../store/store.ts";
+
+const validators = new Map(EVENT_TYPES.map((type) => [type as string, Compile(publishedSchema(type))]));
+
+/** Bytes that the hub adds to an event: positions and their names. */
+const POSITION_BYTES = 160;
+
+export interface CheckContext {
+  identity: Identity;
+  /** The hub's time, ISO 8601. */
+  receivedAt: string;
+}
+
+/** @throws HubError that says what is wrong with this event. */
+export function checkEvent(
+  input: unknown,
+  { identity, receivedAt }: CheckContext,
+): { jobId?: string; entry: Entry } {
+  const event = checked(input);
+  const kind = EVENTS[event.type];
+  if (kind.scope === "job" && event.job_id === undefined)
+    throw new HubError("invalid_event", "job_id is required");
+  if (kind.scope === "tenant" && event.job_id !== undefined) {
+    throw new HubError("invalid_event", `job_id must be absent: ${event.type} is the tenant's`);
+  }
+  if ((event.producer === undefined) !== (event.n === undefined)) {
+    throw new HubError("invalid_event", "producer and n go together");
+  }
+  if (event.id !== undefined && event.producer) {
+    throw new HubError("invalid_event", "either id or producer, not both");
+  }
+  if (!(event.job_id === undefined ? seesTenant(identity) : maySee(identity, event.job_id))) {
+    throw new HubError("job_not_found");
+  }
+  return {
+    ...(event.job_id !== undefined && { jobId: event.job_id }),
+    entry: encode(signed(event, identity), identity.tenantId, receivedAt),
+  };
+}
+
+/** The event that makes a job when its first event is another one. */
+export function createdEntry(jobId: string, { identity, receivedAt }: CheckContext): Entry {
+  const data = { created_by: identity.subject };
+  return encode({ type: "job_created", job_id: jobId, data }, identity.tenantId, receivedAt);
+}
+
+function checked(input: unknown): CheckedEvent {
+  if (typeof input !== "object" || input === null || Array.isArray(input)) {
+    throw new HubError("invalid_event", "an event is an object");
+  }
+  const { type } = input as { type?: unknown };
+  const validator = typeof type === "string" ? validators.get(type) : undefined;
+  if (!validator) throw new HubError("unknown_type");
+  if (EVENTS[type as EventType].hubOnly) throw new HubError("forbidden_type");
+  const event = respelled(input as CheckedEvent);
+  if (!validator.Check(event)) throw new HubError("invalid_event", describeFault(validator, event));
+  if (event.metadata && Buffer.byteLength(JSON.stringify(event.metadata)) > LIMITS.metadataBytes) {
+    throw new HubError("event_too_large", `metadata is over ${LIMITS.metadataBytes} bytes`);
+  }
+  return event;
+}
+
+/** Other systems' names of states become ours. */
+function respelled(event: CheckedEvent): CheckedEvent {
+  const status = (event.data as { status?: unknown } | undefined)?.status;
+  if (typeof status !== "string" || !Object.hasOwn(STATUS_SPELLINGS, status)) return event;
+  return { ...event, data: { ...event.data, status: STATUS_SPELLINGS[status] } } as CheckedEvent;
+}
+
+/** Who created or changed something is the token's subject, not what the sender says. */
+function signed(event: CheckedEvent, identity: Identity): CheckedEvent {
+  switch (event.type) {
+    case "job_created":
+      return { ...event, data: { ...event.data, created_by: identity.subject } };
+    case "job_updated":
+    case "dataset_update":
+      return { ...event, data: { ...event.data, updated_by: identity.subject } } as CheckedEvent;
+    default:
+      return event;
+  }
+}
+
+/** Events without a job are for those who see the whole tenant. */
+export function seesTenant(identity: Identity): boolean {
+  return identity.jobs === undefined || identity.jobs.includes("*");
+}
+
+function encode(event: CheckedEvent, tenantId: string, receivedAt: string): Entry {
+  const kind = EVENTS[event.type];
+  const { type, job_id, timestamp = receivedAt, attempt, rank, product, metadata, id, producer, n } = event;
+  const envelope = {
+    type,
+    tenant_id: tenantId,
+    job_id,
+    timestamp,
+    received_at: receivedAt,
+    attempt,
+    rank,
+    product,
+    metadata,
+  };
+  const head = JSON.stringify(envelope).slice(1, -1);
+  const data = JSON.stringify(event.data);
+  if (Buffer.byteLength(head) + Buffer.byteLength(data) + POSITION_BYTES > LIMITS.eventBytes) {
+    throw new HubError("event_too_large", `the event is over ${LIMITS.eventBytes} bytes`);
+  }
+  return {
+    type,
+    durable: kind.class === "durable",
+    stream: kind.stream ?? "events",
+    tenantFeed: kind.tenantFeed === "merged" ? isJobProgress(event) && "merged" : kind.tenantFeed,
+    head,
+    data,
+    patch: reduce(event),
+    ...endsJob(event),
+    ...(id !== undefined && { id }),
+    ...(producer && { producer: { ...producer, n: n as number } }),
+  };
+}

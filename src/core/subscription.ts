@@ -1,0 +1,114 @@
+/** One watcher's place in one feed. */
+import type { FeedEvent, FeedName } from "../bus/bus.ts";
+import type { EventType, Gap, Position } from "../protocol/types.ts";
+import { type Filter, wants } from "./page.ts";
+
+/** What a door gives the core: how this watcher is reached. None of it may throw. */
+export interface Subscriber {
+  deliver(event: FeedEvent): void;
+  gap(gap: Gap): void;
+  position(position: Position): void;
+  /** A `wait` is over and the job has not come; the subscription is gone. */
+  waitExpired(jobId: string): void;
+}
+
+export interface SubscriptionOptions extends Filter {
+  name: FeedName;
+  subscriber: Subscriber;
+  epoch: string | null;
+  seq: number;
+  /** ms since 1970; only while the job does not exist. */
+  waitUntil?: number;
+}
+
+export class Subscription implements Filter {
+  readonly name: FeedName;
+  readonly types: ReadonlySet<EventType> | undefined;
+  readonly maySee: ((jobId: string) => boolean) | undefined;
+  readonly subscriber: Subscriber;
+  /** The position that its answer covered: live events lie above. */
+  readonly start: number;
+  readonly waitUntil: number | undefined;
+  #epoch: string | null;
+  #seq: number;
+  /** The last position that the watcher can know of. */
+  #told: number;
+
+  constructor({ name, types, maySee, subscriber, epoch, seq, waitUntil }: SubscriptionOptions) {
+    this.name = name;
+    this.types = types;
+    this.maySee = maySee;
+    this.subscriber = subscriber;
+    this.waitUntil = waitUntil;
+    this.start = seq;
+    this.#epoch = epoch;
+    this.#seq = seq;
+    this.#told = seq;
+  }
+
+  get epoch(): string | null {
+    return this.#epoch;
+  }
+
+  get seq(): number {
+    return this.#seq;
+  }
+
+  /** Delivers what is new and wanted. An instance that lags behind this watcher's page repeats nothing to it. */
+  offer(event: FeedEvent): boolean {
+    if (event.seq <= this.#seq || event.epoch !== this.#epoch) return false;
+    this.#seq = event.seq;
+    if (!wants(this, event)) return false;
+    this.#told = event.seq;
+    this.subscriber.deliver(event);
+    return true;
+  }
+
+  /** The feed is complete up to here, whether or not something was for this watcher. */
+  pass(epoch: string, seq: number): void {
+    if (epoch === this.#epoch && seq > this.#seq) this.#seq = seq;
+  }
+
+  /** `previous` is the epoch that the feed leaves. Who has joined in the new one already has nothing to be told. */
+  gap(gap: Gap, previous: string | null): void {
+    const ahead = gap.epoch === this.#epoch;
+    if (gap.reason === "trimmed") {
+      // Nothing is passed here: events of the other stream may lie beside the gap, and follow.
+      if (!ahead || (gap.to ?? 0) <= this.#seq || !wants(this, gap)) return;
+    } else {
+      if (ahead && gap.reason === "overflow" && gap.seq <= this.#seq) return;
+      // In the epoch that it already had, the feed has lost its end.
+      if (ahead && gap.reason === "reset" && !(previous === gap.epoch && gap.seq < this.#seq)) return;
+      this.#epoch = gap.epoch;
+      this.#seq = gap.seq;
+      this.#told = gap.seq;
+    }
+    this.subscriber.gap(gap);
+  }
+
+  /** The feed that it waited for is there. */
+  begin(epoch: string): void {
+    if (this.#epoch !== null) return;
+    this.#epoch = epoch;
+    this.#seq = 0;
+    this.#told = 0;
+  }
+
+  /** Tells a watcher that saw nothing for a while where it stands, so that its cursor does not fall out of the log. */
+  tellPosition(): void {
+    if (this.#epoch === null || this.#told >= this.#seq) return;
+    this.#told = this.#seq;
+    this.subscriber.position(this.position() as Position);
+  }
+
+  position(): Position | undefined {
+    if (this.#epoch === null) return undefined;
+    const { jobId } = this.name;
+    return {
+      feed: jobId === undefined ? "tenant" : "job",
+      ...(jobId !== undefined && { job_id: jobId }),
+      epoch: this.#epoch,
+      seq: this.#seq,
+    };
+  }
+}

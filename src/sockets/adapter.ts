@@ -1,0 +1,98 @@
+/**
+ * Socket.IO's sharded Redis adapter: joins the instances, so that rooms reach sockets anywhere. Feed events do not ride
+ * on it. Guarded, because as it is a malformed message or a lost link ends the process.
+ */
+import { createShardedAdapter } from "@socket.io/redis-adapter";
+import type { Namespace } from "socket.io";
+import type { Redis, RedisLink } from "../redis.ts";
+
+export interface AdapterOptions {
+  redis: RedisLink;
+  channelPrefix: string;
+  onError: (error: Error) => void;
+}
+
+/** What the adapter calls that the compiler does not see. */
+interface Inside {
+  onRawMessage(message: Buffer, channel: Buffer): void;
+  doPublish(message: unknown): Promise<string>;
+  doPublishResponse(uid: string, response: unknown): Promise<void>;
+  serverCount(): Promise<number>;
+}
+
+export async function openAdapter({ redis, channelPrefix, onError }: AdapterOptions) {
+  const subscriber = redis.subscriber();
+  await subscriber.connect();
+  const listening = listenSafely(subscriber, onError);
+  // Two channels a namespace: with a channel per room, a message right after `join` can miss this instance.
+  const create = createShardedAdapter(publishSafely(redis.commands), listening, {
+    channelPrefix,
+    subscriptionMode: "static",
+  });
+  return {
+    // A function and not a method: Socket.IO calls it with `new`.
+    adapter: function adapter(namespace: Namespace) {
+      const adapter = create(namespace);
+      guard(adapter as unknown as Inside, onError);
+      return adapter;
+    },
+    close: () => subscriber.disconnect(),
+  };
+}
+
+/** Subscribes again after every reconnect, and never rejects: nobody in the adapter catches. */
+function listenSafely(client: Redis, onError: (error: Error) => void) {
+  const channels = new Set<string>();
+  const subscribe = client.ssubscribe.bind(client) as (...channels: string[]) => Promise<unknown>;
+  const unsubscribe = client.sunsubscribe.bind(client) as (...channels: string[]) => Promise<unknown>;
+  client.on("ready", () => {
+    for (const channel of channels) subscribe(channel).catch(onError);
+  });
+  return Object.assign(client, {
+    async ssubscribe(channel: string) {
+      channels.add(channel);
+      if (client.status === "ready") await subscribe(channel).catch(onError);
+    },
+    async sunsubscribe(channel: string) {
+      channels.delete(channel);
+      if (client.status === "ready") await unsubscribe(channel).catch(onError);
+    },
+  });
+}
+
+function publishSafely(client: Redis) {
+  return {
+    spublish: (channel: string, message: string | Buffer) => client.spublish(channel, message),
+    send_command(name: string, args: string[], done: (error: Error | null, reply?: unknown) => void) {
+      client.call(name, ...args).then(
+        (reply) => done(null, reply),
+        (error: Error) => done(error),
+      );
+    },
+  };
+}
+
+function guard(adapter: Inside, onError: (error: Error) => void): void {
+  const { onRawMessage, doPublish, doPublishResponse, serverCount } = adapter;
+  adapter.onRawMessage = (message, channel) => {
+    try {
+      // Some of its cases answer by a promise that nobody holds.
+      const done: unknown = onRawMessage.call(adapter, message, channel);
+      if (done instanceof Promise) done.catch(onError);
+    } catch (error) {
+      onError(error as Error);
+    }
+  };
+  adapter.doPublish = (message) =>
+    doPublish.call(adapter, message).catch((error: Error) => {
+      onError(error);
+      return "";
+    });
+  adapter.doPublishResponse = (uid, response) =>
+    doPublishResponse.call(adapter, uid, response).catch(onError);
+  adapter.serverCount = () =>
+    serverCount.call(adapter).catch((error: Error) => {
+      onError(error);
+      return 1;
+    });
+}

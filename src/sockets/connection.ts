@@ -1,0 +1,126 @@
+/** What both namespaces do with a connection: answer verbs, count violations, close with a reason. */
+import type { Socket } from "socket.io";
+import type { Identity } from "../auth.ts";
+import { CLOSES, type CloseReason, type ErrorCode, HubError } from "../protocol/codes.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type { Closing, Welcome } from "../protocol/types.ts";
+import { checkRequest } from "../protocol/validate.ts";
+import { VERBS, type VerbName } from "../protocol/verbs.ts";
+import { REFUSED } from "./decoder.ts";
+
+type Ack = (answer: unknown) => void;
+/** A verb answers through `reply`, in the turn in which it takes effect. */
+export type VerbHandler = (request: never, reply: (data: unknown) => void) => Promise<void> | void;
+
+export interface ConnectionOptions {
+  socket: Socket;
+  identity: Identity;
+  namespace: "/" | "/trainer";
+  verbs: Partial<Record<VerbName, VerbHandler>>;
+  /** Logs what nobody foresaw. */
+  internal: (error: unknown, what: string) => HubError;
+  onRefused: (code: ErrorCode) => void;
+}
+
+const VIOLATION_WINDOW_MS = 60_000;
+/** Answers that tell of a bad request, not of a busy hub or of a lost race. */
+const VIOLATIONS: ReadonlySet<ErrorCode> = new Set([
+  "malformed",
+  "too_deep",
+  "binary_not_supported",
+  "message_too_large",
+  "unknown_verb",
+  "ack_required",
+  "invalid_request",
+  "batch_too_large",
+]);
+
+export class Connection {
+  readonly socket: Socket;
+  readonly identity: Identity;
+  readonly #options: ConnectionOptions;
+  #violations = 0;
+  #windowStart = 0;
+  #closed = false;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+    this.socket = options.socket;
+    this.identity = options.identity;
+    // The only way in. `next` is never called, so that no event name, not even `error`, reaches an emitter.
+    options.socket.use(([name, ...args]) => void this.#handle(name as string | symbol, args));
+  }
+
+  welcome(instanceId: string, extra: Record<string, number>): void {
+    const { subject: _, tenantId, role, expiresAt } = this.identity;
+    const welcome: Welcome = {
+      client_id: this.socket.id,
+      instance_id: instanceId,
+      tenant_id: tenantId,
+      role,
+      server_time: new Date().toISOString(),
+      expires_at: new Date(expiresAt).toISOString(),
+      limits: Object.fromEntries(
+        Object.entries({ ...LIMITS, ...extra }).map(([name, limit]) => [snakeCase(name), limit]),
+      ),
+    };
+    this.socket.emit("welcome", welcome);
+  }
+
+  /** Tells why, then closes the transport: a client that may come back does so by itself. */
+  close(reason: CloseReason): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    const { code, reconnect, meaning } = CLOSES[reason];
+    const closing: Closing = { reason, code, reconnect, message: meaning };
+    this.socket.emit("closing", closing);
+    this.socket.conn.close();
+  }
+
+  async #handle(name: string | symbol, args: unknown[]): Promise<void> {
+    const ack = typeof args.at(-1) === "function" ? (args.pop() as Ack) : undefined;
+    const verb = name === REFUSED ? "" : String(name).slice(0, 64);
+    try {
+      if (name === REFUSED) throw new HubError(args[0] as ErrorCode);
+      const handler = Object.hasOwn(this.#options.verbs, verb)
+        ? this.#options.verbs[verb as VerbName]
+        : undefined;
+      if (!handler)
+        throw new HubError("unknown_verb", `no verb ${JSON.stringify(verb)} on ${this.#options.namespace}`);
+      if (!ack) throw new HubError("ack_required");
+      if (args.length > 1) throw new HubError("invalid_request", "one argument and an acknowledgement");
+      const request = checkRequest<never>(verb as VerbName, args[0] ?? (verb in OPTIONAL ? {} : undefined));
+      await handler(request, (data) => ack({ ok: true, data }));
+    } catch (error) {
+      this.#refuse(verb, error, ack);
+    }
+  }
+
+  #refuse(verb: string, error: unknown, ack: Ack | undefined): void {
+    const told = error instanceof HubError ? error : this.#options.internal(error, `${verb} failed`);
+    this.#options.onRefused(told.code);
+    if (ack) ack({ ok: false, error: told.toJSON() });
+    else this.socket.emit("refused", { verb, error: told.toJSON() });
+    if (VIOLATIONS.has(told.code)) this.#countViolation();
+  }
+
+  #countViolation(): void {
+    const now = Date.now();
+    if (now - this.#windowStart > VIOLATION_WINDOW_MS) {
+      this.#windowStart = now;
+      this.#violations = 0;
+    }
+    if (++this.#violations > LIMITS.violations) this.close("too_many_violations");
+  }
+}
+
+function snakeCase(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** Verbs that may come without an argument. */
+const OPTIONAL = Object.fromEntries(
+  Object.keys(VERBS)
+    .filter((verb) => verb !== "publish")
+    .map((verb) => [verb, true]),
+);

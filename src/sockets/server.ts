@@ -1,0 +1,179 @@
+/** The Socket.IO door: the two namespaces over one HTTP server. The only file that imports socket.io. */
+import type { Server as HttpServer, IncomingMessage } from "node:http";
+import { type Namespace, Server, type Socket } from "socket.io";
+import type { Auth, Identity } from "../auth.ts";
+import { atLeast } from "../auth.ts";
+import type { Hub } from "../core/hub.ts";
+import { originAllowed } from "../origin.ts";
+import { type ErrorCode, HubError } from "../protocol/codes.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type { AdapterOptions } from "./adapter.ts";
+import { openAdapter } from "./adapter.ts";
+import { Connection, type ConnectionOptions } from "./connection.ts";
+import { guardedParser } from "./decoder.ts";
+import { Watcher } from "./watcher.ts";
+
+export interface SocketsOptions {
+  server: HttpServer;
+  hub: Hub;
+  auth: Auth;
+  /** As browsers send them; `*` for all. */
+  corsOrigins: readonly string[];
+  pingIntervalMs: number;
+  pingTimeoutMs: number;
+  connectTimeoutMs: number;
+  maxConnections: number;
+  /** Joins the instances; without it, this process is alone. */
+  adapter?: AdapterOptions;
+}
+
+/** The guards refuse with an answer up to here; above, Engine.IO closes the connection. */
+const BUFFER_BYTES = LIMITS.messageBytes * 2;
+const SWEEP_MS = 1_000;
+
+export interface SocketsCounters {
+  connections: number;
+  watchers: number;
+  trainers: number;
+  refused: Partial<Record<ErrorCode, number>>;
+}
+
+export class Sockets {
+  readonly #options: SocketsOptions;
+  readonly #io: Server;
+  readonly #open = new Set<Connection>();
+  readonly #refused: Partial<Record<ErrorCode, number>> = {};
+  readonly #sweep: NodeJS.Timeout;
+  #closeAdapter: () => void = () => {};
+
+  private constructor(options: SocketsOptions) {
+    this.#options = options;
+    this.#io = new Server({
+      parser: guardedParser,
+      serveClient: false,
+      pingInterval: options.pingIntervalMs,
+      pingTimeout: options.pingTimeoutMs,
+      connectTimeout: options.connectTimeoutMs,
+      maxHttpBufferSize: BUFFER_BYTES,
+      perMessageDeflate: false,
+      cors: { origin: options.corsOrigins.includes("*") ? "*" : [...options.corsOrigins] },
+      allowRequest: (request, done) => this.#allow(request, done),
+    });
+    this.#sweep = setInterval(() => this.#closeExpired(), SWEEP_MS);
+  }
+
+  static async open(options: SocketsOptions): Promise<Sockets> {
+    const sockets = new Sockets(options);
+    if (options.adapter) {
+      const { adapter, close } = await openAdapter(options.adapter);
+      sockets.#io.adapter(adapter as never);
+      sockets.#closeAdapter = close;
+    }
+    sockets.#serve("/", (role) => atLeast(role, "watcher"));
+    sockets.#serve("/trainer", (role) => role === "trainer" || role === "admin");
+    sockets.#io.attach(options.server);
+    return sockets;
+  }
+
+  get counters(): SocketsCounters {
+    return {
+      connections: this.#io.engine?.clientsCount ?? 0,
+      watchers: this.#io.of("/").sockets.size,
+      trainers: this.#io.of("/trainer").sockets.size,
+      refused: { ...this.#refused },
+    };
+  }
+
+  /** Closes every connection, telling why. The HTTP server is the caller's. */
+  async close(): Promise<void> {
+    clearInterval(this.#sweep);
+    for (const connection of this.#open) connection.close("shutdown");
+    this.#io.engine?.close();
+    await Promise.allSettled([...this.#io._nsps.values()].map((namespace) => namespace.adapter.close()));
+    this.#closeAdapter();
+  }
+
+  #serve(path: "/" | "/trainer", mayEnter: (role: Identity["role"]) => boolean): void {
+    const namespace = this.#io.of(path);
+    const identities = new WeakMap<Socket, Identity>();
+    const entered = new WeakSet<object>();
+    namespace.use((socket, next) => {
+      // First and without waiting: a thousand CONNECT packets must not become a thousand sockets.
+      if (entered.has(socket.conn)) return next(refusal(new HubError("already_connected")));
+      entered.add(socket.conn);
+      socket.once("disconnect", () => entered.delete(socket.conn));
+      try {
+        const identity = this.#options.auth.verify(socket.handshake.auth.token);
+        if (!mayEnter(identity.role))
+          throw new HubError("forbidden", `${path} is not for the role ${identity.role}`);
+        identities.set(socket, identity);
+        next();
+      } catch (error) {
+        entered.delete(socket.conn);
+        next(
+          refusal(error instanceof HubError ? error : this.#options.hub.internal(error, "handshake failed")),
+        );
+      } finally {
+        forgetToken(socket);
+      }
+    });
+    namespace.on("connection", (socket) => {
+      this.#connected(namespace, path, socket as Socket, identities.get(socket as Socket) as Identity);
+    });
+  }
+
+  #connected(_namespace: Namespace, path: "/" | "/trainer", socket: Socket, identity: Identity): void {
+    const { hub } = this.#options;
+    let watcher: Watcher | undefined;
+    const verbs: ConnectionOptions["verbs"] =
+      path === "/"
+        ? Watcher.verbs(() => watcher as Watcher)
+        : {
+            publish: async (events: unknown, reply) => reply(await hub.publish(identity, events)),
+            ping: (_, reply) => reply({ server_time: new Date().toISOString(), positions: [] }),
+          };
+    const connection = new Connection({
+      socket,
+      identity,
+      namespace: path,
+      verbs,
+      internal: (error, what) => hub.internal(error, what),
+      onRefused: (code) => {
+        this.#refused[code] = (this.#refused[code] ?? 0) + 1;
+      },
+    });
+    if (path === "/") watcher = new Watcher(connection, hub);
+    this.#open.add(connection);
+    socket.on("disconnect", () => {
+      this.#open.delete(connection);
+      watcher?.close();
+    });
+    connection.welcome(hub.instanceId, { pingIntervalMs: this.#options.pingIntervalMs });
+  }
+
+  #allow(request: IncomingMessage, done: (error: string | null | undefined, success: boolean) => void): void {
+    const { corsOrigins, maxConnections } = this.#options;
+    const full = (this.#io.engine?.clientsCount ?? 0) >= maxConnections;
+    if (!originAllowed(request.headers, corsOrigins)) done("origin_not_allowed", false);
+    else if (full) done("too_many_connections", false);
+    else done(null, true);
+  }
+
+  /** One timer for all: tokens end to the second. */
+  #closeExpired(): void {
+    const now = Date.now();
+    for (const connection of this.#open) {
+      if (connection.identity.expiresAt <= now) connection.close("token_expired");
+    }
+  }
+}
+
+/** A `connect_error` with the code where Socket.IO clients look for it. */
+function refusal(error: HubError): Error {
+  return Object.assign(new Error(error.message), { data: error.toJSON() });
+}
+
+/** `fetchSockets` would carry the handshake, token included, through Redis in clear. */
+function forgetToken(socket: Socket): void {
+  Object.assign(socket.handshake, { auth: {}, headers: {}, query: {}, url: "" });
+}

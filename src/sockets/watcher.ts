@@ -1,0 +1,187 @@
+/** A watcher's connection: its subscriptions, and how their events get on the wire. */
+import type { FeedEvent } from "../bus/bus.ts";
+import { AllJobs } from "../core/all-jobs.ts";
+import type { Hub } from "../core/hub.ts";
+import { wants } from "../core/page.ts";
+import type { Subscriber, Subscription } from "../core/subscription.ts";
+import { HubError } from "../protocol/codes.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type { Closing, Cursor, Gap, PingAnswer, Position, SubscribeRequest } from "../protocol/types.ts";
+import type { Connection, VerbHandler } from "./connection.ts";
+import { allJobsRoom, jobRoom, tenantRoom } from "./rooms.ts";
+
+/** The keys of subscriptions that are not to one job; no job id looks like them. */
+const TENANT = "";
+const ALL = "*";
+
+export class Watcher {
+  readonly #connection: Connection;
+  readonly #hub: Hub;
+  readonly #subscriptions = new Map<string, Subscription>();
+  #all: AllJobs | undefined;
+  /** The end of what is under way for each feed: two calls for one feed are answered in order. */
+  readonly #queues = new Map<string, Promise<void>>();
+  #gone = false;
+
+  constructor(connection: Connection, hub: Hub) {
+    this.#connection = connection;
+    this.#hub = hub;
+    connection.socket.join(tenantRoom(connection.identity.tenantId));
+  }
+
+  static verbs(watcher: () => Watcher): Record<"subscribe" | "unsubscribe" | "ping", VerbHandler> {
+    return {
+      subscribe: (request, reply) => watcher().subscribe(request, reply),
+      unsubscribe: (request, reply) => watcher().unsubscribe(request, reply),
+      ping: (_, reply) => reply(watcher().ping()),
+    };
+  }
+
+  async subscribe(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
+    const key = request.job_id ?? TENANT;
+    checkCombination(request);
+    const count = this.#subscriptions.size + this.#queues.size + (this.#all ? 1 : 0);
+    if (!this.#subscriptions.has(key) && !this.#queues.has(key) && count >= LIMITS.subscriptions) {
+      throw new HubError("too_many_subscriptions");
+    }
+    await this.#inTurn(key, () =>
+      key === ALL ? this.#subscribeAll(request, reply) : this.#subscribeOne(key, request, reply),
+    );
+  }
+
+  async unsubscribe({ job_id }: { job_id?: string }, reply: (data: unknown) => void): Promise<void> {
+    const key = job_id ?? TENANT;
+    await this.#inTurn(key, async () => {
+      if (key === ALL ? !this.#all : !this.#subscriptions.has(key)) throw new HubError("not_subscribed");
+      this.#leave(key);
+      reply(job_id === undefined ? {} : { job_id });
+    });
+  }
+
+  ping(): PingAnswer {
+    const own = [...this.#subscriptions.values()].flatMap((subscription) => subscription.position() ?? []);
+    const jobs = new Set(own.map(({ job_id }) => job_id));
+    const others = this.#all?.positions().filter(({ job_id }) => !jobs.has(job_id)) ?? [];
+    return { server_time: new Date().toISOString(), positions: [...own, ...others] };
+  }
+
+  /** The connection has ended. */
+  close(): void {
+    this.#gone = true;
+    for (const key of [...this.#subscriptions.keys()]) this.#leave(key);
+    this.#all?.close();
+    this.#all = undefined;
+  }
+
+  async #subscribeOne(key: string, request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
+    const opening = await this.#hub.open(this.#connection.identity, request, this.#subscriber());
+    if (this.#gone) return opening.abandon();
+    const answer = opening.finish();
+    const before = this.#subscriptions.get(key);
+    if (before && !answer.more) this.#hub.leave(before);
+    // From here to the end of the turn: answer, what came meanwhile, live events.
+    reply(answer);
+    const subscription = opening.start();
+    if (!subscription) return;
+    this.#subscriptions.set(key, subscription);
+    const { socket, identity } = this.#connection;
+    if (request.job_id !== undefined) socket.join(jobRoom(identity.tenantId, request.job_id));
+  }
+
+  async #subscribeAll(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
+    const { identity, socket } = this.#connection;
+    if (request.next !== undefined) {
+      if (!this.#all?.expects(request.next)) throw new HubError("invalid_cursor");
+    } else {
+      this.#all?.close();
+      this.#all = new AllJobs(this.#hub, identity, request, this.#subscriber(true));
+      await this.#all.begin(request.since as Record<string, Cursor> | undefined);
+    }
+    const all = this.#all;
+    const page = await all.page();
+    if (this.#gone) {
+      page.abandon();
+      return all.close();
+    }
+    reply(page.finish());
+    page.start();
+    socket.join(allJobsRoom(identity.tenantId));
+  }
+
+  #leave(key: string): void {
+    const { socket, identity } = this.#connection;
+    if (key === ALL) {
+      this.#all?.close();
+      this.#all = undefined;
+      socket.leave(allJobsRoom(identity.tenantId));
+      return;
+    }
+    const subscription = this.#subscriptions.get(key);
+    if (!subscription) return;
+    this.#hub.leave(subscription);
+    this.#subscriptions.delete(key);
+    if (key !== TENANT) socket.leave(jobRoom(identity.tenantId, key));
+  }
+
+  #subscriber(all = false): Subscriber {
+    const { socket } = this.#connection;
+    return {
+      deliver: (event) => {
+        if (!all || !this.#deliversItself(event)) write(socket, event.type, event.wire);
+      },
+      gap: (gap: Gap) => {
+        if (!all || !this.#subscriptions.has(gap.job_id as string)) socket.emit("gap", gap);
+      },
+      position: (position: Position) => {
+        if (!all || !this.#subscriptions.has(position.job_id as string)) socket.emit("position", position);
+      },
+      waitExpired: (jobId) => {
+        this.#leave(jobId);
+        const closing: Closing = { reason: "wait_expired", job_id: jobId, reconnect: false };
+        socket.emit("closing", closing);
+      },
+    };
+  }
+
+  /** Whether a subscription to the job by name brings this event, so that `"*"` must not bring it again. */
+  #deliversItself(event: FeedEvent): boolean {
+    const own = this.#subscriptions.get(event.jobId);
+    return own !== undefined && own.epoch === event.epoch && event.seq > own.start && wants(own, event);
+  }
+
+  async #inTurn(key: string, work: () => Promise<void>): Promise<void> {
+    const before = this.#queues.get(key);
+    const turn = (async () => {
+      await before?.catch(() => {});
+      if (!this.#gone) await work();
+    })();
+    this.#queues.set(key, turn);
+    try {
+      await turn;
+    } finally {
+      if (this.#queues.get(key) === turn) this.#queues.delete(key);
+    }
+  }
+}
+
+/**
+ * One frame, made from the stored bytes: a Socket.IO event packet of namespace `/` (type 2, no ack), as the parser
+ * would write it, without parsing and writing the JSON again.
+ */
+function write(socket: Connection["socket"], type: string, wire: string): void {
+  if (socket.connected) socket.conn.write(`2["${type}",${wire}]`);
+}
+
+function checkCombination({ job_id, since, next, wait, history }: SubscribeRequest): void {
+  const invalid = (message: string) => new HubError("invalid_request", message);
+  const isCursor = since !== undefined && typeof since.epoch === "string" && typeof since.seq === "number";
+  if (job_id === ALL) {
+    if (isCursor) throw invalid('since is a map by job with job_id "*"');
+    if (wait || history) throw invalid('wait and history do not go with job_id "*"');
+    return;
+  }
+  if (since !== undefined && !isCursor) throw invalid("since is a cursor {epoch, seq}");
+  if (next !== undefined) throw invalid('next goes with job_id "*"; others go on with since');
+  if (job_id === undefined && wait) throw invalid("wait goes with a job_id");
+  if (since !== undefined && history) throw invalid("either since or history, not both");
+}
