@@ -10,7 +10,6 @@ import { LIMITS } from "../protocol/limits.ts";
 import type {
   Cursor,
   DeliveredEvent,
-  EventType,
   SubscribeAllAnswer,
   SubscribeAnswer,
   SubscribeRequest,
@@ -24,7 +23,8 @@ const RETRY_MS = 500;
 export class AllJobs {
   readonly #hub: Hub;
   readonly #identity: Identity;
-  readonly #types: EventType[] | undefined;
+  /** What each job's own subscription asks for. */
+  readonly #asked: Pick<SubscribeRequest, "types" | "max_rate">;
   readonly #subscriber: Subscriber;
   /** Jobs that are followed; `null` while the first events are read. */
   readonly #following = new Map<string, Subscription | null>();
@@ -38,7 +38,8 @@ export class AllJobs {
   constructor(hub: Hub, identity: Identity, request: SubscribeRequest, subscriber: Subscriber) {
     this.#hub = hub;
     this.#identity = identity;
-    this.#types = request.types;
+    const { types, max_rate } = request;
+    this.#asked = { ...(types && { types }), ...(max_rate !== undefined && { max_rate }) };
     this.#subscriber = subscriber;
   }
 
@@ -122,7 +123,7 @@ export class AllJobs {
 
   /** `undefined` for a job that is gone. */
   async #open(jobId: string, since: Cursor | undefined): Promise<Opening | undefined> {
-    const request = { job_id: jobId, ...(since && { since }), ...(this.#types && { types: this.#types }) };
+    const request = { ...this.#asked, job_id: jobId, ...(since && { since }) };
     try {
       return await this.#hub.open(this.#identity, request, this.#subscriber);
     } catch (error) {
@@ -152,7 +153,7 @@ export class AllJobs {
 
   /** Some news of jobs was lost: look which ones there are. */
   async #rescan(): Promise<void> {
-    for (let tries = 0; !this.#closed; tries++) {
+    while (!this.#closed) {
       try {
         for (const jobId of await this.#hub.activeJobs(this.#identity, LIMITS.allJobs)) {
           if (this.#following.has(jobId) || this.#pending.has(jobId)) continue;

@@ -56,6 +56,7 @@ export class Feeds {
   }
 
   leave(subscription: Subscription): void {
+    subscription.end();
     const feed = this.#feeds.get(feedId(subscription.name));
     if (feed?.subscriptions.delete(subscription)) feed.idleSince = Date.now();
   }

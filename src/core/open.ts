@@ -73,7 +73,15 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
         if (answer.more) return undefined;
         const { epoch, seq } = answer;
         const wait = waiting && { waitUntil: Date.now() + waitMs(request.wait) };
-        const subscription = new Subscription({ name, ...filter, subscriber, epoch, seq, ...wait });
+        const subscription = new Subscription({
+          name,
+          ...filter,
+          subscriber,
+          epoch,
+          seq,
+          maxRate: request.max_rate,
+          ...wait,
+        });
         if (epoch === null && feed.epoch !== null) subscription.begin(feed.epoch);
         for (const event of join.events) subscription.offer(event);
         feed.subscriptions.add(subscription);

@@ -2,6 +2,7 @@
 import type { FeedEvent, FeedName } from "../bus/bus.ts";
 import type { EventType, Gap, Position } from "../protocol/types.ts";
 import { type Filter, wants } from "./page.ts";
+import { Throttle } from "./throttle.ts";
 
 /** What a door gives the core: how this watcher is reached. None of it may throw. */
 export interface Subscriber {
@@ -17,6 +18,8 @@ export interface SubscriptionOptions extends Filter {
   subscriber: Subscriber;
   epoch: string | null;
   seq: number;
+  /** Conflatable deliveries a second and key. */
+  maxRate?: number | undefined;
   /** ms since 1970; only while the job does not exist. */
   waitUntil?: number;
 }
@@ -29,12 +32,13 @@ export class Subscription implements Filter {
   /** The position that its answer covered: live events lie above. */
   readonly start: number;
   readonly waitUntil: number | undefined;
+  readonly #throttle: Throttle | undefined;
   #epoch: string | null;
   #seq: number;
   /** The last position that the watcher can know of. */
   #told: number;
 
-  constructor({ name, types, maySee, subscriber, epoch, seq, waitUntil }: SubscriptionOptions) {
+  constructor({ name, types, maySee, subscriber, epoch, seq, maxRate, waitUntil }: SubscriptionOptions) {
     this.name = name;
     this.types = types;
     this.maySee = maySee;
@@ -44,6 +48,7 @@ export class Subscription implements Filter {
     this.#epoch = epoch;
     this.#seq = seq;
     this.#told = seq;
+    if (maxRate !== undefined) this.#throttle = new Throttle(maxRate, (event) => this.#deliver(event));
   }
 
   get epoch(): string | null {
@@ -59,9 +64,23 @@ export class Subscription implements Filter {
     if (event.seq <= this.#seq || event.epoch !== this.#epoch) return false;
     this.#seq = event.seq;
     if (!wants(this, event)) return false;
-    this.#told = event.seq;
-    this.subscriber.deliver(event);
+    if (!this.#throttle) this.#deliver(event);
+    else if (event.durable) {
+      // The last progress comes before the status that ends it.
+      if (event.type === "training_status") this.#throttle.flush();
+      this.#deliver(event);
+    } else this.#throttle.offer(event);
     return true;
+  }
+
+  /** The watcher has left. */
+  end(): void {
+    this.#throttle?.clear();
+  }
+
+  #deliver(event: FeedEvent): void {
+    if (event.seq > this.#told) this.#told = event.seq;
+    this.subscriber.deliver(event);
   }
 
   /** The feed is complete up to here, whether or not something was for this watcher. */
@@ -82,6 +101,7 @@ export class Subscription implements Filter {
       this.#epoch = gap.epoch;
       this.#seq = gap.seq;
       this.#told = gap.seq;
+      this.#throttle?.clear();
     }
     this.subscriber.gap(gap);
   }

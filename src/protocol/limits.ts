@@ -1,55 +1,69 @@
 /**
  * Every bound that the protocol itself sets. Bounds that an operator may move are settings (config.ts); these are
- * fixed, because clients rely on them. `welcome.limits` carries the ones a client has to know.
+ * fixed, because clients rely on them. `welcome.limits` carries them in snake_case; PROTOCOL.md prints them.
  */
-export const LIMITS = {
-  /** Events in one `publish`. */
-  batchEvents: 500,
-  /** Bytes of one event as it is stored and sent (UTF-8 JSON). */
-  eventBytes: 65_536,
-  /** Bytes of one Socket.IO message or one HTTP body; more is refused `message_too_large`. */
-  messageBytes: 1_048_576,
-  /** Nesting of objects and arrays in any input; more is refused `too_deep` before it is parsed. */
-  depth: 64,
-  /** Bytes of an event's `metadata` (UTF-8 JSON). */
-  metadataBytes: 4_096,
-  /** Metrics in one event. */
-  metrics: 64,
-  /** Events in one page of an answer. */
-  pageEvents: 256,
-  /** Bytes of events in one page of an answer; the first event always fits. */
-  pageBytes: 131_072,
-  /** Durable events that `history` may ask for. */
-  history: 1_000,
-  /** Seconds that `wait` may keep a subscription to a job that does not exist yet. */
-  waitSeconds: 3_600,
-  /** Job feeds that one `job_id: "*"` subscription follows at a time. */
-  allJobs: 1_000,
-  /** Subscriptions of one connection (`"*"` counts as one). */
-  subscriptions: 1_000,
-  /** Events that an instance delivers for one feed in one healing; beyond, watchers get a `gap` of reason `overflow`. */
-  healEvents: 1_000,
-  /** Bytes that an instance delivers for one feed in one healing. */
-  healBytes: 1_048_576,
-  /** `id`s of a job that are remembered for duplicates. */
-  ids: 10_000,
-  /** Characters of a free-text `id`. */
-  idLength: 128,
-  /** Producers of a job that are remembered for duplicates. */
-  producers: 4_096,
-  /** Conflation keys (ranks, products, hosts) of a job that have a newest value. */
-  conflationKeys: 4_096,
-  /** Fields (metrics and others) that the newest value of one conflation key merges within one attempt. */
-  mergedFields: 96,
-  /** CONNECT packets of one connection, to whatever namespace. */
-  connects: 16,
-  /** Bad requests of one connection within 60 s; one more closes it `too_many_violations`. */
-  violations: 100,
-  /** Characters of a token. */
-  tokenLength: 8_192,
-  /** Entries of a token's job allow-list. */
-  tokenJobs: 100,
+const TABLE = {
+  batchEvents: { value: 500, meaning: "Events in one `publish`." },
+  eventBytes: { value: 65_536, meaning: "Bytes of one event as it is stored and sent (UTF-8 JSON)." },
+  messageBytes: {
+    value: 1_048_576,
+    meaning: "Bytes of one Socket.IO message or one HTTP body; more is refused `message_too_large`.",
+  },
+  depth: {
+    value: 64,
+    meaning: "Nesting of objects and arrays in any input; more is refused `too_deep` before it is parsed.",
+  },
+  metadataBytes: { value: 4_096, meaning: "Bytes of an event's `metadata` (UTF-8 JSON)." },
+  metrics: { value: 64, meaning: "Metrics in one event." },
+  pageEvents: { value: 256, meaning: "Events in one page of an answer." },
+  pageBytes: {
+    value: 131_072,
+    meaning: "Bytes of events in one page of an answer; the first event always fits.",
+  },
+  history: { value: 1_000, meaning: "Durable events that `history` may ask for." },
+  waitSeconds: {
+    value: 3_600,
+    meaning: "Seconds that `wait` may keep a subscription to a job that does not exist yet.",
+  },
+  allJobs: { value: 1_000, meaning: 'Job feeds that one `job_id: "*"` subscription follows at a time.' },
+  subscriptions: { value: 1_000, meaning: 'Subscriptions of one connection (`"*"` counts as one).' },
+  healEvents: {
+    value: 1_000,
+    meaning:
+      "Events that an instance delivers for one feed in one healing; beyond, watchers get a `gap` of reason `overflow`.",
+  },
+  healBytes: { value: 1_048_576, meaning: "Bytes that an instance delivers for one feed in one healing." },
+  ids: { value: 10_000, meaning: "`id`s of a job that are remembered for duplicates." },
+  idLength: { value: 128, meaning: "Characters of a free-text `id`." },
+  producers: { value: 4_096, meaning: "Producers of a job that are remembered for duplicates." },
+  conflationKeys: {
+    value: 4_096,
+    meaning: "Conflation keys (ranks, products, hosts) of a job that have a newest value.",
+  },
+  mergedFields: {
+    value: 96,
+    meaning:
+      "Fields (metrics and others) that the newest value of one conflation key merges within one attempt.",
+  },
+  connects: { value: 16, meaning: "CONNECT packets of one connection, to whatever namespace." },
+  violations: {
+    value: 100,
+    meaning: "Bad requests of one connection within 60 s; one more closes it `too_many_violations`.",
+  },
+  tokenLength: { value: 8_192, meaning: "Characters of a token." },
+  tokenJobs: { value: 100, meaning: "Entries of a token's job allow-list." },
 } as const;
+
+export type LimitName = keyof typeof TABLE;
+export const LIMIT_TABLE: Readonly<Record<LimitName, { value: number; meaning: string }>> = TABLE;
+export const LIMITS = Object.fromEntries(
+  Object.entries(TABLE).map(([name, { value }]) => [name, value]),
+) as Readonly<Record<LimitName, number>>;
+
+/** A limit's name on the wire. */
+export function wireName(limit: string): string {
+  return limit.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
 
 /** Ids of tenants and jobs. */
 export const ID_PATTERN = "^[A-Za-z0-9_.-]{1,64}$";

@@ -12,6 +12,12 @@ export interface AdapterOptions {
   onError: (error: Error) => void;
 }
 
+export interface OpenAdapter {
+  /** For `io.adapter`. */
+  adapter: (namespace: Namespace) => unknown;
+  close: () => void;
+}
+
 /** What the adapter calls that the compiler does not see. */
 interface Inside {
   onRawMessage(message: Buffer, channel: Buffer): void;
@@ -20,7 +26,7 @@ interface Inside {
   serverCount(): Promise<number>;
 }
 
-export async function openAdapter({ redis, channelPrefix, onError }: AdapterOptions) {
+export async function openAdapter({ redis, channelPrefix, onError }: AdapterOptions): Promise<OpenAdapter> {
   const subscriber = redis.subscriber();
   await subscriber.connect();
   const listening = listenSafely(subscriber, onError);

@@ -2,7 +2,7 @@
 import type { Socket } from "socket.io";
 import type { Identity } from "../auth.ts";
 import { CLOSES, type CloseReason, type ErrorCode, HubError } from "../protocol/codes.ts";
-import { LIMITS } from "../protocol/limits.ts";
+import { LIMITS, wireName } from "../protocol/limits.ts";
 import type { Closing, Welcome } from "../protocol/types.ts";
 import { checkRequest } from "../protocol/validate.ts";
 import { VERBS, type VerbName } from "../protocol/verbs.ts";
@@ -61,7 +61,7 @@ export class Connection {
       server_time: new Date().toISOString(),
       expires_at: new Date(expiresAt).toISOString(),
       limits: Object.fromEntries(
-        Object.entries({ ...LIMITS, ...extra }).map(([name, limit]) => [snakeCase(name), limit]),
+        Object.entries({ ...LIMITS, ...extra }).map(([name, limit]) => [wireName(name), limit]),
       ),
     };
     this.socket.emit("welcome", welcome);
@@ -112,10 +112,6 @@ export class Connection {
     }
     if (++this.#violations > LIMITS.violations) this.close("too_many_violations");
   }
-}
-
-function snakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 /** Verbs that may come without an argument. */

@@ -81,6 +81,8 @@ describe("CoordinateNetwork", () => {
     const network = new CoordinateNetwork(tiny);
     // Random biases: a unit whose sum is exactly 0 stands in the kink of ReLU, where there is no derivative.
     for (let i = 0; i < network.parameterCount; i++) network.parameters[i]! += random() - 0.5;
+    // Twice, for the second pass must not add to the gradients of the first.
+    network.backward(coords, targets);
     network.backward(coords, targets);
     const { parameters } = network;
     const gradients = network.gradients.slice();
@@ -196,6 +198,16 @@ describe("Training", () => {
       poisoned.picture.pixels[3 * pixel] = Number.NaN;
       expect(finish(poisoned).some(Number.isNaN)).to.equal(true);
     }
+  });
+
+  it("takes the pixels in another order every epoch", () => {
+    // Without learning, an epoch's losses differ from the next one's by their order alone.
+    const training = new Training({ ...SMALL, batch: 37, totalSteps: 28, learningRate: 0 });
+    const losses = finish(training);
+    const [first, second] = [losses.slice(0, 14), losses.slice(14)];
+    const sum = (values: number[]) => values.reduce((total, value) => total + value);
+    expect(sum(first)).to.be.closeTo(sum(second), 1e-9);
+    expect(largestDifference(first, second)).to.be.above(1e-4);
   });
 
   it("counts steps and epochs, and ends", () => {
