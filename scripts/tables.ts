@@ -13,7 +13,8 @@ import { NOTICES, VERBS } from "../src/protocol/verbs.ts";
 export const DOCUMENTS = ["PROTOCOL.md", "README.md", "ARCHITECTURE.md"] as const;
 
 function table(head: readonly string[], rows: ReadonlyArray<readonly string[]>): string {
-  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
   return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
 }
 
@@ -99,7 +100,13 @@ export function tables(): Record<string, string> {
         kind.class,
         kind.key ? ["job", ...kind.key].join(", ") : "",
         kind.scope === "either" ? "job or tenant" : kind.scope,
-        kind.scope === "tenant" ? "yes" : kind.tenantFeed === "merged" ? "merged" : kind.tenantFeed ? "yes" : "",
+        kind.scope === "tenant"
+          ? "yes"
+          : kind.tenantFeed === "merged"
+            ? "merged"
+            : kind.tenantFeed
+              ? "yes"
+              : "",
         kind.stream ?? "",
         kind.hubOnly ? "hub" : "trainer",
       ]),
@@ -141,7 +148,11 @@ export function tables(): Record<string, string> {
     ),
     limits: table(
       ["limit", "value", "meaning"],
-      Object.entries(LIMIT_TABLE).map(([name, { value, meaning }]) => [code(wireName(name)), String(value), meaning]),
+      Object.entries(LIMIT_TABLE).map(([name, { value, meaning }]) => [
+        code(wireName(name)),
+        String(value),
+        meaning,
+      ]),
     ),
     settings: table(
       ["setting", "default", "unit, range", ""],
@@ -155,14 +166,14 @@ export function tables(): Record<string, string> {
   };
 }
 
-const MARK = /(<!-- table:([a-z]+) -->\n)([\s\S]*?)(\n<!-- \/table -->)/g;
+const MARK = /(<!-- table:([a-z]+) -->\n)([\s\S]*?)(<!-- \/table -->)/g;
 
 /** The document with its tables as the code has them. */
 export function withTables(text: string): string {
   const all = tables();
   return text.replace(MARK, (_, open: string, name: string, _old: string, close: string) => {
     if (!(name in all)) throw new Error(`no table ${name}`);
-    return `${open}${all[name]}${close}`;
+    return `${open}${all[name]}\n${close}`;
   });
 }
 

@@ -5,8 +5,8 @@
  * of the store write it (lua/common.lua).
  */
 import type { EventType } from "../protocol/types.ts";
-import type { Redis, RedisLink } from "../redis.ts";
-import type { Keys } from "../store/keys.ts";
+import type { Keys } from "../redis/keys.ts";
+import type { Redis, RedisLink } from "../redis/link.ts";
 import type { Bus, FeedEvent, FeedHandler, FeedName } from "./bus.ts";
 
 /** The version of the bus message that this hub writes and reads. */

@@ -4,7 +4,7 @@
  */
 import { createShardedAdapter } from "@socket.io/redis-adapter";
 import type { Namespace } from "socket.io";
-import type { Redis, RedisLink } from "../redis.ts";
+import type { Redis, RedisLink } from "../redis/link.ts";
 
 export interface AdapterOptions {
   redis: RedisLink;

@@ -4,8 +4,8 @@ import type { FeedName } from "../bus/bus.ts";
 import { type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Cursor, EventType } from "../protocol/types.ts";
-import type { RedisLink } from "../redis.ts";
-import type { Keys } from "./keys.ts";
+import type { Keys } from "../redis/keys.ts";
+import type { RedisLink } from "../redis/link.ts";
 import { mergeStreams, newEpoch, tailCursor } from "./page.ts";
 import {
   type AppendResult,

@@ -2,8 +2,6 @@
  * The one place that spells keys and channels. `{tenant}` is the hash tag: everything of a tenant is in one slot, so
  * that one script can change its job's feed, its tenant feed and the index.
  */
-import type { FeedName } from "../bus/bus.ts";
-
 export class Keys {
   readonly #prefix: string;
 
@@ -42,10 +40,8 @@ export class Keys {
     };
   }
 
-  channel(feed: FeedName): string {
-    return feed.jobId === undefined
-      ? this.tenant(feed.tenantId).channel
-      : this.job(feed.tenantId, feed.jobId).channel;
+  channel({ tenantId, jobId }: { readonly tenantId: string; readonly jobId?: string }): string {
+    return jobId === undefined ? this.tenant(tenantId).channel : this.job(tenantId, jobId).channel;
   }
 
   /** Channels of the Socket.IO adapter. */

@@ -6,7 +6,7 @@
  * was meant for.
  */
 import { Redis, type RedisOptions } from "ioredis";
-import { HubError } from "./protocol/codes.ts";
+import { HubError } from "../protocol/codes.ts";
 
 export type { Redis } from "ioredis";
 
