@@ -1,7 +1,117 @@
-import { Command } from "commander";
+/** `trainwire demo`: the demo trainer against a hub; and the same as a child process of `trainwire serve --demo`. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { Command, InvalidArgumentError } from "commander";
+import type { TrainwireError } from "../../client/index.ts";
+import { loadConfig } from "../config.ts";
+import { trainPictures } from "../demo/train.ts";
+import type { Log } from "../log.ts";
+import { access, hubUrl } from "./access.ts";
+
+const TENANT = "demo";
+
 export function demoCommand(): Command {
-  return new Command("demo");
+  return new Command("demo")
+    .description(
+      `train networks that learn pictures, one after the other, as jobs of the tenant "${TENANT}"; SIGINT or SIGTERM ends it`,
+    )
+    .option("--url <url>", "the hub (default: TRAINWIRE_URL)", hubUrl)
+    .option("--pace <times>", "times as fast as usual, as far as half a core goes", positive, 1)
+    .option("--seed <n>", "number of the first picture (default: another one at each start)", whole)
+    .action(demo);
 }
-export function startDemo(_url: string, _config: unknown, _log: unknown): { stop(): Promise<void> } {
-  return { async stop() {} };
+
+async function demo({ url, pace, seed }: { url?: string; pace: number; seed?: number }): Promise<void> {
+  const { connection, explain } = access(loadConfig(), { url, tenant: TENANT, role: "trainer" });
+  const end = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => end.abort());
+  // The hub that started this has died without a word.
+  process.once("disconnect", () => end.abort());
+  process.channel?.unref();
+  let refusal: TrainwireError | undefined;
+  await trainPictures({
+    ...connection,
+    signal: end.signal,
+    seed: seed ?? Math.floor(Date.now() / 1_000),
+    pace,
+    onError: (error) => {
+      if (error.temporary || error.events > 0) console.error(error.message);
+      else {
+        refusal = error;
+        end.abort();
+      }
+    },
+    onJob: (jobId) => {
+      if (process.send) process.send(jobId);
+      else console.log(`training ${jobId}`);
+    },
+  });
+  if (process.connected) process.disconnect();
+  if (refusal) throw explain(refusal);
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 1_000))
+    throw new InvalidArgumentError("a number above 0, up to 1000, is wanted");
+  return value;
+}
+
+function whole(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("a whole number is wanted");
+  return Number(text);
+}
+
+const RESTART_MS = { first: 1_000, longest: 60_000 };
+/** A demo that ran for so long was well: the back-off begins anew. */
+const WELL_MS = 60_000;
+/** The demo has a second for its last words. */
+const END_MS = 3_000;
+
+export interface RunningDemo {
+  /** Ends it; resolves when the process is gone. */
+  stop(): Promise<void>;
+}
+
+/** Runs the demo in a process of its own, so that it takes no time from the hub; it is started again when it dies. */
+export function startDemo(options: { url: string; log: Log; onJob(jobId: string): void }): RunningDemo {
+  const { url, log, onJob } = options;
+  let child: ChildProcess | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let failures = 0;
+  let stopped = false;
+
+  const start = () => {
+    const started = Date.now();
+    // The same program with the same options of Node: built, or through a loader in development.
+    const args = [...process.execArgv, process.argv[1] as string, "demo", "--url", url];
+    child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe", "ipc"] });
+    child.on("message", (jobId) => onJob(String(jobId)));
+    child.on("error", (error) => log.warn({ err: error }, "the demo cannot be started"));
+    if (child.stderr)
+      createInterface({ input: child.stderr }).on("line", (line) => log.warn({ line }, "demo"));
+    child.once("close", (code, signal) => {
+      child = undefined;
+      if (stopped) return;
+      if (Date.now() - started > WELL_MS) failures = 0;
+      const wait = Math.min(RESTART_MS.longest, RESTART_MS.first * 2 ** failures++);
+      log.warn({ code, signal, restart_ms: wait }, "the demo has ended");
+      timer = setTimeout(start, wait);
+    });
+  };
+  start();
+
+  return {
+    async stop() {
+      stopped = true;
+      clearTimeout(timer);
+      if (!child) return;
+      const closed = once(child, "close");
+      child.kill("SIGTERM");
+      const late = setTimeout(() => child?.kill("SIGKILL"), END_MS);
+      await closed;
+      clearTimeout(late);
+    },
+  };
 }

@@ -1,4 +1,5 @@
 /** `trainwire token`: signs a token with the hub's secret and prints it alone. */
+import { existsSync } from "node:fs";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { ROLES, type Role, signToken } from "../auth.ts";
 import { type Config, loadConfig } from "../config.ts";
@@ -41,18 +42,27 @@ export function tokenCommand(): Command {
     );
 }
 
-/** A token that the hub of this folder's settings accepts. */
+/**
+ * A token that the hub of this folder's settings accepts.
+ * Throws an Error, one sentence, when there is no key to sign with.
+ */
 export function localToken(
   config: Config,
   request: { subject: string; tenantId: string; role: Role; jobs?: string[]; ttlSeconds: number },
 ): string {
-  const { jwtSecret, jwtPublicKey, jwtIssuer, jwtAudience } = config;
+  const { jwtSecret, jwtPublicKey, jwtIssuer, jwtAudience, secretFile } = config;
   if (jwtSecret === undefined && jwtPublicKey !== undefined) {
     throw new Error(
       "JWT_PUBLIC_KEY can only verify; sign tokens where its private key is, and pass one as TRAINWIRE_TOKEN.",
     );
   }
-  return signToken(jwtSecret ?? localSecret(config.secretFile), {
+  if (jwtSecret === undefined && !existsSync(secretFile)) {
+    // Making it is for the hub: in a wrong folder, a new secret would only be refused later.
+    throw new Error(
+      `There is no secret file ${secretFile} here: run this in the folder of the hub, or set JWT_SECRET or TRAINWIRE_TOKEN.`,
+    );
+  }
+  return signToken(jwtSecret ?? localSecret(secretFile), {
     ...request,
     ...(jwtIssuer !== undefined && { issuer: jwtIssuer }),
     ...(jwtAudience !== undefined && { audience: jwtAudience }),

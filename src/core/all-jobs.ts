@@ -2,7 +2,7 @@
  * `subscribe {job_id: "*"}`: every active job of the tenant as a job feed of its own. New jobs are heard of on the
  * tenant feed and joined from their first event; a job that has ended stays until its place is needed.
  */
-import { type Identity, maySee } from "../auth.ts";
+import type { Identity } from "../auth.ts";
 import type { FeedEvent } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { TERMINAL_STATUSES } from "../protocol/events.ts";
@@ -25,12 +25,18 @@ export class AllJobs {
   readonly #identity: Identity;
   /** What each job's own subscription asks for. */
   readonly #asked: Pick<SubscribeRequest, "types" | "max_rate">;
+  /** For jobs without a cursor. */
+  readonly #history: Pick<SubscribeRequest, "history">;
   readonly #subscriber: Subscriber;
   /** Jobs that are followed; `null` while the first events are read. */
   readonly #following = new Map<string, Subscription | null>();
   /** Jobs of later pages. */
   readonly #pending = new Map<string, Cursor | undefined>();
+  /** Of the jobs that are followed. */
   readonly #ended = new Set<string>();
+  /** Jobs heard of before the first answer: what they bring follows it. */
+  readonly #heard = new Map<string, Cursor>();
+  #answered = false;
   #tenant: Subscription | undefined;
   #page = 0;
   #closed = false;
@@ -38,28 +44,26 @@ export class AllJobs {
   constructor(hub: Hub, identity: Identity, request: SubscribeRequest, subscriber: Subscriber) {
     this.#hub = hub;
     this.#identity = identity;
-    const { types, max_rate } = request;
+    const { types, max_rate, history } = request;
     this.#asked = { ...(types && { types }), ...(max_rate !== undefined && { max_rate }) };
+    this.#history = history ? { history } : {};
     this.#subscriber = subscriber;
   }
 
   /** Finds the jobs. Then `page` reads the answers, one page a call. */
   async begin(since: Record<string, Cursor> = {}): Promise<void> {
+    for (const [jobId, cursor] of Object.entries(since)) this.#pending.set(jobId, cursor);
     this.#tenant = await this.#hub.listen(this.#identity, {
       deliver: (event) => this.#hear(event),
       gap: () => void this.#rescan(),
       position() {},
       waitExpired() {},
     });
-    for (const [jobId, cursor] of Object.entries(since)) {
-      if (maySee(this.#identity, jobId)) this.#pending.set(jobId, cursor);
-    }
     const active = await this.#hub.activeJobs(this.#identity, LIMITS.allJobs);
     for (const jobId of active) {
       if (this.#pending.size >= LIMITS.allJobs) break;
-      if (!this.#pending.has(jobId) && !this.#following.has(jobId)) this.#pending.set(jobId, undefined);
+      if (!this.#pending.has(jobId)) this.#pending.set(jobId, undefined);
     }
-    if (this.#closed) this.close();
   }
 
   /** Whether `next` is what the last page's answer said. */
@@ -105,6 +109,9 @@ export class AllJobs {
       start: () => {
         if (this.#closed) return abandon();
         for (const { jobId, opening } of read) this.#join(jobId, opening);
+        this.#answered = true;
+        for (const [jobId, from] of this.#heard) this.#learn(jobId, from);
+        this.#heard.clear();
       },
     };
   }
@@ -123,7 +130,7 @@ export class AllJobs {
 
   /** `undefined` for a job that is gone. */
   async #open(jobId: string, since: Cursor | undefined): Promise<Opening | undefined> {
-    const request = { ...this.#asked, job_id: jobId, ...(since && { since }) };
+    const request = { ...this.#asked, job_id: jobId, ...(since ? { since } : this.#history) };
     try {
       return await this.#hub.open(this.#identity, request, this.#subscriber);
     } catch (error) {
@@ -145,10 +152,17 @@ export class AllJobs {
     if (jobId === "" || (type !== "job_created" && type !== "training_status")) return;
     const { data, job_position } = JSON.parse(event.wire) as DeliveredEvent<"training_status">;
     const ended = type === "training_status" && TERMINAL_STATUSES.has(data.status);
-    if (ended) this.#ended.add(jobId);
-    else this.#ended.delete(jobId);
-    if (ended || !job_position || this.#following.has(jobId) || this.#pending.has(jobId)) return;
-    void this.#follow(jobId, { epoch: job_position.epoch, seq: job_position.seq - 1 });
+    if (!ended) this.#ended.delete(jobId);
+    else if (this.#following.has(jobId)) this.#ended.add(jobId);
+    if (ended || !job_position) return;
+    this.#learn(jobId, { epoch: job_position.epoch, seq: job_position.seq - 1 });
+  }
+
+  /** A job that is not followed yet has something new after this position. */
+  #learn(jobId: string, from: Cursor): void {
+    if (this.#following.has(jobId) || this.#pending.has(jobId)) return;
+    if (this.#answered) void this.#follow(jobId, from);
+    else if (!this.#heard.has(jobId)) this.#heard.set(jobId, from);
   }
 
   /** Some news of jobs was lost: look which ones there are. */
@@ -158,7 +172,7 @@ export class AllJobs {
         for (const jobId of await this.#hub.activeJobs(this.#identity, LIMITS.allJobs)) {
           if (this.#following.has(jobId) || this.#pending.has(jobId)) continue;
           const { epoch } = await this.#hub.snapshot(this.#identity, jobId);
-          void this.#follow(jobId, { epoch, seq: 0 });
+          this.#learn(jobId, { epoch, seq: 0 });
         }
         return;
       } catch (error) {

@@ -14,8 +14,8 @@ import { type Item, itemsOf } from "./page.ts";
 import type { Subscription } from "./subscription.ts";
 
 const STREAMS = ["events", "log"] as const;
-/** Between two tries to read while the store is away. */
-const RETRY_MS = 250;
+/** Between two tries to read while the store is away: doubling from the first to the second. */
+const RETRY_MS = [100, 1_000] as const;
 
 /** What a feed needs of the hub. */
 export interface FeedContext {
@@ -142,6 +142,7 @@ export class Feed implements FeedHandler {
 
   async #healUntilDone(opening: boolean, reason: string): Promise<void> {
     let first = opening;
+    let failures = 0;
     do {
       this.#again = false;
       try {
@@ -152,7 +153,8 @@ export class Feed implements FeedHandler {
         const expected = error instanceof HubError && error.temporary;
         if (!expected)
           this.#context.log.warn({ err: error, feed: this.name, reason }, "healing failed, trying again");
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS * (0.5 + Math.random())));
+        const wait = Math.min(RETRY_MS[0] * 2 ** failures++, RETRY_MS[1]);
+        await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
         this.#again = true;
       }
       if (this.#state === "closed") return;

@@ -121,9 +121,8 @@ export class Feeds {
     if (this.#flushing) return;
     this.#flushing = true;
     try {
-      for (const feed of this.#feeds.values()) {
-        if (feed.kind === "tenant" && !feed.idle) await this.#options.store.flushTenant(feed.name.tenantId);
-      }
+      const watched = [...this.#feeds.values()].filter((feed) => feed.kind === "tenant" && !feed.idle);
+      await Promise.all(watched.map(({ name }) => this.#options.store.flushTenant(name.tenantId)));
     } catch {
       // The store is away; the next second comes.
     } finally {

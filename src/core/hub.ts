@@ -182,9 +182,13 @@ export class Hub {
     const name = { tenantId: identity.tenantId };
     const filter = this.#filter(identity, name, undefined);
     const snapshot = async () => null;
-    const opening = await openPage({ ...this.#open, snapshot, name, filter, request: {}, subscriber });
-    opening.finish();
-    return opening.start() as Subscription;
+    for (;;) {
+      const opening = await openPage({ ...this.#open, snapshot, name, filter, request: {}, subscriber });
+      opening.finish();
+      const subscription = opening.start();
+      // It has missed something while it was opened; only what comes from now on is of interest.
+      if (subscription) return subscription;
+    }
   }
 
   leave(subscription: Subscription): void {

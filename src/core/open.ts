@@ -6,7 +6,7 @@ import type { Cursor, Gap, SubscribeAnswer, SubscribeRequest } from "../protocol
 import type { Page, Store } from "../store/store.ts";
 import { Join } from "./feed.ts";
 import type { Feeds } from "./feeds.ts";
-import { concerns, type Filter, type Item, itemsOf, toClient, wants } from "./page.ts";
+import { concerns, type Filter, type Item, itemsOf, toClient, visible, wants } from "./page.ts";
 import { type Subscriber, Subscription } from "./subscription.ts";
 
 export interface ReadOptions {
@@ -62,9 +62,10 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
       abandon,
       finish() {
         // It came too much meanwhile, or the feed was reset: the next page tells.
-        if (join.broken && !answer.more && answer.epoch !== null) {
+        const epoch = answer.epoch ?? feed.epoch;
+        if (join.broken && !answer.more && epoch !== null) {
           answer.more = true;
-          answer.next = { epoch: answer.epoch, seq: answer.seq };
+          answer.next = { epoch, seq: answer.seq };
         }
         return answer;
       },
@@ -173,11 +174,8 @@ function readOptions({ filter, name, limit }: ReadOptions, epoch: string | null,
   };
 }
 
-/** The tenant's snapshot shows only what the token may see. */
 async function snapshotFor({ snapshot, name, filter }: ReadOptions): Promise<Gap["snapshot"]> {
-  const made = await snapshot(name);
-  if (!made || !("jobs" in made) || !filter.maySee) return made ?? null;
-  return { jobs: made.jobs.filter(({ job_id }) => filter.maySee?.(job_id)) };
+  return visible(filter, await snapshot(name));
 }
 
 function waitMs(wait: boolean | number | undefined): number {

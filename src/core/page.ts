@@ -73,6 +73,12 @@ export function concerns({ types }: Filter, stream: "events" | "log" | undefined
   return stream === "log" ? types.has("log") : [...types].some((type) => type !== "log");
 }
 
+/** The tenant's snapshot shows only what the token may see. */
+export function visible({ maySee }: Filter, snapshot: Gap["snapshot"]): Gap["snapshot"] {
+  if (!snapshot || !("jobs" in snapshot) || !maySee) return snapshot ?? null;
+  return { jobs: snapshot.jobs.filter(({ job_id }) => maySee(job_id)) };
+}
+
 /** As the client gets it in an answer. */
 export function toClient(item: Item): DeliveredEvent | Gap {
   return "wire" in item ? (JSON.parse(item.wire) as DeliveredEvent) : item;

@@ -1,7 +1,7 @@
 /** One watcher's place in one feed. */
 import type { FeedEvent, FeedName } from "../bus/bus.ts";
 import type { EventType, Gap, Position } from "../protocol/types.ts";
-import { type Filter, wants } from "./page.ts";
+import { type Filter, visible, wants } from "./page.ts";
 import { Throttle } from "./throttle.ts";
 
 /** What a door gives the core: how this watcher is reached. None of it may throw. */
@@ -29,11 +29,10 @@ export class Subscription implements Filter {
   readonly types: ReadonlySet<EventType> | undefined;
   readonly maySee: ((jobId: string) => boolean) | undefined;
   readonly subscriber: Subscriber;
-  /** The position that its answer covered: live events lie above. */
-  readonly start: number;
   readonly waitUntil: number | undefined;
   readonly #throttle: Throttle | undefined;
   #epoch: string | null;
+  #start: number;
   #seq: number;
   /** The last position that the watcher can know of. */
   #told: number;
@@ -44,8 +43,8 @@ export class Subscription implements Filter {
     this.maySee = maySee;
     this.subscriber = subscriber;
     this.waitUntil = waitUntil;
-    this.start = seq;
     this.#epoch = epoch;
+    this.#start = seq;
     this.#seq = seq;
     this.#told = seq;
     if (maxRate !== undefined) this.#throttle = new Throttle(maxRate, (event) => this.#deliver(event));
@@ -53,6 +52,11 @@ export class Subscription implements Filter {
 
   get epoch(): string | null {
     return this.#epoch;
+  }
+
+  /** The position that its answer, or the last gap, covered: live events lie above. */
+  get start(): number {
+    return this.#start;
   }
 
   get seq(): number {
@@ -88,22 +92,29 @@ export class Subscription implements Filter {
     if (epoch === this.#epoch && seq > this.#seq) this.#seq = seq;
   }
 
-  /** `previous` is the epoch that the feed leaves. Who has joined in the new one already has nothing to be told. */
+  /** `previous` is the epoch that the feed leaves. Who has joined in the new one already is told only what it misses. */
   gap(gap: Gap, previous: string | null): void {
     const ahead = gap.epoch === this.#epoch;
     if (gap.reason === "trimmed") {
       // Nothing is passed here: events of the other stream may lie beside the gap, and follow.
-      if (!ahead || (gap.to ?? 0) <= this.#seq || !wants(this, gap)) return;
-    } else {
-      if (ahead && gap.reason === "overflow" && gap.seq <= this.#seq) return;
-      // In the epoch that it already had, the feed has lost its end.
-      if (ahead && gap.reason === "reset" && !(previous === gap.epoch && gap.seq < this.#seq)) return;
-      this.#epoch = gap.epoch;
-      this.#seq = gap.seq;
-      this.#told = gap.seq;
-      this.#throttle?.clear();
+      if (ahead && (gap.to ?? 0) > this.#seq && wants(this, gap)) this.#tell(gap);
+      return;
     }
-    this.subscriber.gap(gap);
+    // In the epoch that it already had, the feed has lost its end.
+    const lostEnd = gap.reason === "reset" && previous === gap.epoch && gap.seq < this.#seq;
+    if (ahead && !lostEnd && gap.seq <= this.#seq) return;
+    const skips = ahead && gap.reason === "reset" && !lostEnd;
+    const told: Gap = skips ? { ...gap, from: this.#seq + 1, to: gap.seq, reason: "overflow" } : gap;
+    this.#epoch = gap.epoch;
+    this.#start = gap.seq;
+    this.#seq = gap.seq;
+    this.#told = gap.seq;
+    this.#throttle?.clear();
+    this.#tell(told);
+  }
+
+  #tell(gap: Gap): void {
+    this.subscriber.gap(this.maySee && gap.snapshot ? { ...gap, snapshot: visible(this, gap.snapshot) } : gap);
   }
 
   /** The feed that it waited for is there. */

@@ -5,7 +5,7 @@ import { CLOSES, type CloseReason, type ErrorCode, HubError } from "../protocol/
 import { LIMITS, wireName } from "../protocol/limits.ts";
 import type { Closing, Welcome } from "../protocol/types.ts";
 import { checkRequest } from "../protocol/validate.ts";
-import { VERBS, type VerbName } from "../protocol/verbs.ts";
+import type { VerbName } from "../protocol/verbs.ts";
 import { REFUSED } from "./decoder.ts";
 
 type Ack = (answer: unknown) => void;
@@ -89,7 +89,8 @@ export class Connection {
         throw new HubError("unknown_verb", `no verb ${JSON.stringify(verb)} on ${this.#options.namespace}`);
       if (!ack) throw new HubError("ack_required");
       if (args.length > 1) throw new HubError("invalid_request", "one argument and an acknowledgement");
-      const request = checkRequest<never>(verb as VerbName, args[0] ?? (verb in OPTIONAL ? {} : undefined));
+      // Only `publish` must have an argument; the others may come without.
+      const request = checkRequest<never>(verb as VerbName, args[0] ?? (verb === "publish" ? undefined : {}));
       await handler(request, (data) => ack({ ok: true, data }));
     } catch (error) {
       this.#refuse(verb, error, ack);
@@ -113,10 +114,3 @@ export class Connection {
     if (++this.#violations > LIMITS.violations) this.close("too_many_violations");
   }
 }
-
-/** Verbs that may come without an argument. */
-const OPTIONAL = Object.fromEntries(
-  Object.keys(VERBS)
-    .filter((verb) => verb !== "publish")
-    .map((verb) => [verb, true]),
-);

@@ -103,7 +103,7 @@ export class Sockets {
       entered.add(socket.conn);
       socket.once("disconnect", () => entered.delete(socket.conn));
       try {
-        const identity = this.#options.auth.verify(socket.handshake.auth.token);
+        const identity = this.#options.auth.verify(socket.handshake.auth?.token);
         if (!mayEnter(identity.role))
           throw new HubError("forbidden", `${path} is not for the role ${identity.role}`);
         identities.set(socket, identity);

@@ -21,6 +21,7 @@ export class Watcher {
   #all: AllJobs | undefined;
   /** The end of what is under way for each feed: two calls for one feed are answered in order. */
   readonly #queues = new Map<string, Promise<void>>();
+  readonly #told = new WeakSet<Gap>();
   #gone = false;
 
   constructor(connection: Connection, hub: Hub) {
@@ -40,10 +41,8 @@ export class Watcher {
   async subscribe(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
     const key = request.job_id ?? TENANT;
     checkCombination(request);
-    const count = this.#subscriptions.size + this.#queues.size + (this.#all ? 1 : 0);
-    if (!this.#subscriptions.has(key) && !this.#queues.has(key) && count >= LIMITS.subscriptions) {
-      throw new HubError("too_many_subscriptions");
-    }
+    const taken = new Set([...this.#subscriptions.keys(), ...this.#queues.keys(), ...(this.#all ? [ALL] : [])]);
+    if (!taken.has(key) && taken.size >= LIMITS.subscriptions) throw new HubError("too_many_subscriptions");
     await this.#inTurn(key, () =>
       key === ALL ? this.#subscribeAll(request, reply) : this.#subscribeOne(key, request, reply),
     );
@@ -90,22 +89,29 @@ export class Watcher {
 
   async #subscribeAll(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
     const { identity, socket } = this.#connection;
-    if (request.next !== undefined) {
-      if (!this.#all?.expects(request.next)) throw new HubError("invalid_cursor");
-    } else {
-      this.#all?.close();
-      this.#all = new AllJobs(this.#hub, identity, request, this.#subscriber(true));
-      await this.#all.begin(request.since as Record<string, Cursor> | undefined);
+    const before = this.#all;
+    if (request.next !== undefined && !before?.expects(request.next)) throw new HubError("invalid_cursor");
+    const all =
+      request.next !== undefined && before
+        ? before
+        : new AllJobs(this.#hub, identity, request, this.#subscriber(true));
+    try {
+      if (all !== before) await all.begin(request.since as Record<string, Cursor> | undefined);
+      const page = await all.page();
+      if (this.#gone) {
+        page.abandon();
+        return all.close();
+      }
+      // A second one takes the place of the first only now: should it fail, the first goes on.
+      if (all !== before) before?.close();
+      this.#all = all;
+      reply(page.finish());
+      page.start();
+      socket.join(allJobsRoom(identity.tenantId));
+    } catch (error) {
+      if (all !== before) all.close();
+      throw error;
     }
-    const all = this.#all;
-    const page = await all.page();
-    if (this.#gone) {
-      page.abandon();
-      return all.close();
-    }
-    reply(page.finish());
-    page.start();
-    socket.join(allJobsRoom(identity.tenantId));
   }
 
   #leave(key: string): void {
@@ -130,7 +136,10 @@ export class Watcher {
         if (!all || !this.#deliversItself(event)) write(socket, event.type, event.wire);
       },
       gap: (gap: Gap) => {
-        if (!all || !this.#subscriptions.has(gap.job_id as string)) socket.emit("gap", gap);
+        // The same gap of a job followed by name and by "*" is told once; only one of them may be concerned by it.
+        if (this.#told.has(gap)) return;
+        this.#told.add(gap);
+        socket.emit("gap", gap);
       },
       position: (position: Position) => {
         if (!all || !this.#subscriptions.has(position.job_id as string)) socket.emit("position", position);
@@ -177,7 +186,7 @@ function checkCombination({ job_id, since, next, wait, history }: SubscribeReque
   const isCursor = since !== undefined && typeof since.epoch === "string" && typeof since.seq === "number";
   if (job_id === ALL) {
     if (isCursor) throw invalid('since is a map by job with job_id "*"');
-    if (wait || history) throw invalid('wait and history do not go with job_id "*"');
+    if (wait) throw invalid('wait does not go with job_id "*"');
     return;
   }
   if (since !== undefined && !isCursor) throw invalid("since is a cursor {epoch, seq}");
