@@ -1,0 +1,26 @@
+import { expect } from "chai";
+import { CONFLATION, isConflatable, isDurable, KEPT_LIMITS } from "../../client/event-table.ts";
+import { EVENT_TYPES, EVENTS } from "../../src/protocol/events.ts";
+import { LIMITS } from "../../src/protocol/limits.ts";
+
+describe("the SDK's copy of the event table", () => {
+  it("has the hub's types, classes and conflation keys", () => {
+    expect(Object.keys(CONFLATION).sort()).to.deep.equal([...EVENT_TYPES].sort());
+    for (const type of EVENT_TYPES) {
+      expect(isConflatable(type), type).to.equal(EVENTS[type].class === "conflatable");
+      expect(isDurable(type), type).to.equal(EVENTS[type].class === "durable");
+      expect(CONFLATION[type], type).to.deep.equal(EVENTS[type].key);
+    }
+  });
+
+  it("has the hub's limits", () => {
+    for (const [name, limit] of Object.entries(KEPT_LIMITS)) {
+      expect(limit, name).to.equal(LIMITS[name as keyof typeof LIMITS]);
+    }
+  });
+
+  it("knows nothing of other types", () => {
+    expect(isConflatable("toString")).to.equal(false);
+    expect(isDurable("of_the_future")).to.equal(false);
+  });
+});
