@@ -142,9 +142,8 @@ class AllFollow implements Follow {
     if (this.#next !== undefined) return { ...this.#request, next: this.#next };
     const request: SubscribeRequest = { ...this.#request };
     const since = this.cursors;
-    if (Object.keys(since).length > 0) request.since = since;
-    // Jobs that began while the connection was gone: from their first event on, as if it had been there.
-    if (this.#wasLive) request.history = KEPT_LIMITS.history;
+    // A map, even an empty one, resumes: jobs that it does not name come from their first event on.
+    if (this.#wasLive || Object.keys(since).length > 0) request.since = since;
     return request;
   }
 

@@ -15,7 +15,7 @@ import type {
   SubscribeRequest,
 } from "../protocol/types.ts";
 import type { Hub } from "./hub.ts";
-import type { Opening } from "./open.ts";
+import { type Opening, START } from "./open.ts";
 import type { Subscriber, Subscription } from "./subscription.ts";
 
 const RETRY_MS = 500;
@@ -51,8 +51,8 @@ export class AllJobs {
   }
 
   /** Finds the jobs. Then `page` reads the answers, one page a call. */
-  async begin(since: Record<string, Cursor> = {}): Promise<void> {
-    for (const [jobId, cursor] of Object.entries(since)) this.#pending.set(jobId, cursor);
+  async begin(since: Record<string, Cursor> | undefined): Promise<void> {
+    for (const [jobId, cursor] of Object.entries(since ?? {})) this.#pending.set(jobId, cursor);
     this.#tenant = await this.#hub.listen(this.#identity, {
       deliver: (event) => this.#hear(event),
       gap: () => void this.#rescan(),
@@ -62,7 +62,8 @@ export class AllJobs {
     const active = await this.#hub.activeJobs(this.#identity, LIMITS.allJobs);
     for (const jobId of active) {
       if (this.#pending.size >= LIMITS.allJobs) break;
-      if (!this.#pending.has(jobId)) this.#pending.set(jobId, undefined);
+      // Who resumes has missed the beginning of jobs that it does not name.
+      if (!this.#pending.has(jobId)) this.#pending.set(jobId, since && START);
     }
   }
 
@@ -171,8 +172,7 @@ export class AllJobs {
       try {
         for (const jobId of await this.#hub.activeJobs(this.#identity, LIMITS.allJobs)) {
           if (this.#following.has(jobId) || this.#pending.has(jobId)) continue;
-          const { epoch } = await this.#hub.snapshot(this.#identity, jobId);
-          this.#learn(jobId, { epoch, seq: 0 });
+          this.#learn(jobId, START);
         }
         return;
       } catch (error) {
@@ -229,7 +229,14 @@ export class AllJobs {
       this.#ended.delete(ended);
       return true;
     }
-    this.#subscriber.gap({ type: "gap", feed: "job", job_id: jobId, epoch, seq, reason: "overflow" });
+    this.#subscriber.gap({
+      type: "gap",
+      feed: "job",
+      job_id: jobId,
+      epoch: epoch || null,
+      seq,
+      reason: "overflow",
+    });
     return false;
   }
 

@@ -102,7 +102,9 @@ export class Hub {
       );
     }
     const context: CheckContext = { identity, receivedAt: new Date().toISOString() };
-    const answer: PublishAnswer = { accepted: 0, duplicates: 0, positions: {}, refused: [] };
+    // Without a prototype: `__proto__` is an id like any other.
+    const positions: PublishAnswer["positions"] = Object.create(null);
+    const answer: PublishAnswer = { accepted: 0, duplicates: 0, positions, refused: [] };
     const byFeed = new Map<
       string | undefined,
       Array<{ index: number; entry: ReturnType<typeof checkEvent>["entry"] }>

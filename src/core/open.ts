@@ -9,6 +9,9 @@ import type { Feeds } from "./feeds.ts";
 import { concerns, type Filter, type Item, itemsOf, toClient, visible, wants } from "./page.ts";
 import { type Subscriber, Subscription } from "./subscription.ts";
 
+/** The beginning of a feed, whatever its epoch is. Not on the wire: there an epoch is never empty. */
+export const START: Cursor = { epoch: "", seq: 0 };
+
 export interface ReadOptions {
   store: Store;
   name: FeedName;
@@ -157,7 +160,8 @@ function at(snapshot: Gap["snapshot"], page: Page): Pick<SubscribeAnswer, "epoch
 
 /** Without a cursor only the head is of interest. */
 async function readAfter(options: ReadOptions, since: Cursor | undefined): Promise<Page> {
-  if (since) return await options.store.read(options.name, readOptions(options, since.epoch, since.seq));
+  if (since)
+    return await options.store.read(options.name, readOptions(options, since.epoch || null, since.seq));
   const [head] = await options.store.heads(options.name.tenantId, [options.name]);
   const seq = head?.seq ?? 0;
   return { epoch: head?.epoch ?? null, seq, upTo: seq, reset: false, logged: [], trimmed: [], newest: [] };

@@ -114,7 +114,9 @@ export class Subscription implements Filter {
   }
 
   #tell(gap: Gap): void {
-    this.subscriber.gap(this.maySee && gap.snapshot ? { ...gap, snapshot: visible(this, gap.snapshot) } : gap);
+    this.subscriber.gap(
+      this.maySee && gap.snapshot ? { ...gap, snapshot: visible(this, gap.snapshot) } : gap,
+    );
   }
 
   /** The feed that it waited for is there. */

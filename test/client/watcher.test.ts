@@ -435,7 +435,6 @@ describe("new TrainwireClient(options)", () => {
       expect(request).to.deep.equal({
         job_id: "*",
         types: ["log"],
-        history: 1_000,
         since: {
           a: { epoch: "e1", seq: 4 },
           b: { epoch: "e1", seq: 9 },
@@ -500,7 +499,6 @@ describe("new TrainwireClient(options)", () => {
       call.answer({ job_id: "*", jobs: [job("a", 3)] });
       const again = await hub.next("subscribe");
       expect(again.request.since).to.deep.equal({ a: { epoch: "e1", seq: 3 } });
-      expect(again.request.history).to.equal(1_000);
       again.answer({ job_id: "*", jobs: [job("a", 3, { events: [] }), job("b", 1_001)] });
       await all.ready;
       expect([...told]).to.deep.equal(["snapshot a:3", "snapshot b:1001", "live"]);
