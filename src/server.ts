@@ -27,6 +27,8 @@ export interface RunningHub {
 
 /** @throws Error in one line, when the port is taken or Redis cannot serve. */
 export async function startHub(config: Config, log: Log): Promise<RunningHub> {
+  // Before anything is opened: a faulty secret file is told here.
+  const auth = createAuth(keysOf(config));
   const { store, bus, redis, keys } = await openStore(config, log);
   const hub = new Hub({
     store,
@@ -38,7 +40,6 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
     positionIntervalMs: config.positionIntervalMs,
     timeoutMs: config.redisTimeoutMs,
   });
-  const auth = createAuth(keysOf(config));
   let sockets: Sockets | undefined;
   const app = createApp({
     hub,
@@ -100,8 +101,13 @@ async function openStore(
         : log.warn({ detail }, "Redis is away"),
   });
   const onError = (error: Error) => log.warn({ err: error }, "bus");
-  const bus = await RedisBus.open({ redis, keys, onError });
-  return { store: new RedisStore({ ...config, redis, keys }), bus, redis, keys };
+  try {
+    const bus = await RedisBus.open({ redis, keys, onError });
+    return { store: new RedisStore({ ...config, redis, keys }), bus, redis, keys };
+  } catch (error) {
+    redis.close();
+    throw error;
+  }
 }
 
 /** With no key at all, and only on loopback, a secret of this machine's own. */

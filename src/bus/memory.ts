@@ -2,8 +2,21 @@
 import type { Bus, FeedEvent, FeedHandler, FeedName } from "./bus.ts";
 import { feedId } from "./bus.ts";
 
+export interface MemoryBusOptions {
+  /** A handler that threw; written to the console if absent. */
+  onError?: (error: Error) => void;
+}
+
 export class MemoryBus implements Bus {
   readonly #handlers = new Map<string, FeedHandler>();
+  readonly #onError: (error: Error) => void;
+  /** What handlers have caused to be published while they run: its turn comes after them. */
+  readonly #waiting: Array<() => void> = [];
+  #publishing = false;
+
+  constructor({ onError = console.error }: MemoryBusOptions = {}) {
+    this.#onError = onError;
+  }
 
   get held(): number {
     return this.#handlers.size;
@@ -12,7 +25,7 @@ export class MemoryBus implements Bus {
   hold(feed: FeedName, handler: FeedHandler): void {
     this.#handlers.set(feedId(feed), handler);
     queueMicrotask(() => {
-      if (this.#handlers.get(feedId(feed)) === handler) handler.subscribed();
+      if (this.#handlers.get(feedId(feed)) === handler) this.#guard(() => handler.subscribed());
     });
   }
 
@@ -20,12 +33,27 @@ export class MemoryBus implements Bus {
     this.#handlers.delete(feedId(feed));
   }
 
-  /** For the memory store alone. */
-  publish(feed: FeedName, events: readonly FeedEvent[]): void {
-    if (events.length > 0) this.#handlers.get(feedId(feed))?.events(events);
+  /** For the memory store alone: everything that one change has stored, feed by feed. */
+  publish(...changes: ReadonlyArray<readonly [FeedName, readonly FeedEvent[]]>): void {
+    for (const [feed, events] of changes) {
+      if (events.length === 0) continue;
+      this.#waiting.push(() => this.#handlers.get(feedId(feed))?.events(events));
+    }
+    if (this.#publishing) return;
+    this.#publishing = true;
+    for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) this.#guard(next);
+    this.#publishing = false;
   }
 
   async close(): Promise<void> {
     this.#handlers.clear();
+  }
+
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#onError(error as Error);
+    }
   }
 }

@@ -55,7 +55,7 @@ export class RedisBus implements Bus {
   release(feed: FeedName): void {
     const channel = this.#keys.channel(feed);
     if (!this.#handlers.delete(channel) || this.#client.status !== "ready") return;
-    this.#client.sunsubscribe(channel).catch((error: Error) => this.#onError(error));
+    this.#client.sunsubscribe(channel).catch((error: Error) => this.#refused(error));
   }
 
   async close(): Promise<void> {
@@ -72,10 +72,15 @@ export class RedisBus implements Bus {
         if (this.#handlers.get(channel) === handler) this.#guard(() => handler.subscribed());
       },
       (error: Error) => {
-        this.#onError(error);
+        this.#refused(error);
         setTimeout(() => this.#subscribe(channel), RETRY_MS).unref();
       },
     );
+  }
+
+  /** That the link has gone is no refusal; its owner is told elsewhere. */
+  #refused(error: Error): void {
+    if (error.name === "ReplyError") this.#onError(error);
   }
 
   #receive(channel: string, message: string): void {
@@ -112,7 +117,7 @@ export function parse(message: string): FeedEvent[] | undefined {
       seq,
       type: type as EventType,
       durable: kind === "d",
-      jobId: job === "-" ? "" : job,
+      jobId: job,
       key: key.join(" "),
       wire,
     });

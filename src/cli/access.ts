@@ -3,6 +3,7 @@ import { InvalidArgumentError } from "commander";
 import type { ConnectionOptions } from "../../client/index.ts";
 import type { Role } from "../auth.ts";
 import type { Config } from "../config.ts";
+import { ID_PATTERN } from "../protocol/limits.ts";
 import { localToken } from "./token.ts";
 
 /** Of a token that is signed here. When it ends, the SDK asks for the next one. */
@@ -14,6 +15,8 @@ export interface AccessRequest {
   /** Of a token that is signed here; one that is given has its own. */
   tenant: string;
   role: Role;
+  /** `sub` of such a token. */
+  subject: string;
 }
 
 export interface Access {
@@ -24,10 +27,9 @@ export interface Access {
 }
 
 /** @throws Error in one line, when there is neither a token nor a key to sign one with. */
-export function access(config: Config, { url = config.url, tenant, role }: AccessRequest): Access {
+export function access(config: Config, { url = config.url, tenant, role, subject }: AccessRequest): Access {
   const { token, jwtSecret, secretFile } = config;
-  const sign = () =>
-    localToken(config, { subject: "trainwire", tenantId: tenant, role, ttlSeconds: TTL_SECONDS });
+  const sign = () => localToken(config, { subject, tenantId: tenant, role, ttlSeconds: TTL_SECONDS });
   if (token === undefined) sign(); // what is missing shows now, not at the first connect
   const source = token
     ? "It is TRAINWIRE_TOKEN's"
@@ -48,4 +50,10 @@ export function hubUrl(text: string): string {
     throw new InvalidArgumentError("an http:// or https:// URL without query is wanted.");
   }
   return url.href.replace(/\/+$/, "");
+}
+
+/** Parses the id of a job. */
+export function jobId(text: string): string {
+  if (!new RegExp(ID_PATTERN).test(text)) throw new InvalidArgumentError(`an id matches ${ID_PATTERN}.`);
+  return text;
 }

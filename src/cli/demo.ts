@@ -5,7 +5,6 @@ import { createInterface } from "node:readline";
 import { Command, InvalidArgumentError } from "commander";
 import type { TrainwireError } from "../../client/index.ts";
 import { loadConfig } from "../config.ts";
-import { trainPictures } from "../demo/train.ts";
 import type { Log } from "../log.ts";
 import { access, hubUrl } from "./access.ts";
 
@@ -23,13 +22,20 @@ export function demoCommand(): Command {
 }
 
 async function demo({ url, pace, seed }: { url?: string; pace: number; seed?: number }): Promise<void> {
-  const { connection, explain } = access(loadConfig(), { url, tenant: TENANT, role: "trainer" });
+  const { connection, explain } = access(loadConfig(), {
+    url,
+    tenant: TENANT,
+    role: "trainer",
+    subject: "trainwire-demo",
+  });
   const end = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => end.abort());
   // The hub that started this has died without a word.
   process.once("disconnect", () => end.abort());
+  if (process.send && !process.connected) end.abort();
   process.channel?.unref();
   let refusal: TrainwireError | undefined;
+  const { trainPictures } = await import("../demo/train.ts");
   await trainPictures({
     ...connection,
     signal: end.signal,
@@ -43,7 +49,7 @@ async function demo({ url, pace, seed }: { url?: string; pace: number; seed?: nu
       }
     },
     onJob: (jobId) => {
-      if (process.send) process.send(jobId);
+      if (process.connected) process.send?.(jobId);
       else console.log(`training ${jobId}`);
     },
   });
@@ -75,7 +81,11 @@ export interface RunningDemo {
 }
 
 /** Runs the demo in a process of its own, so that it takes no time from the hub; it is started again when it dies. */
-export function startDemo(options: { url: string; log: Log; onJob(jobId: string): void }): RunningDemo {
+export function startDemo(options: {
+  url: string;
+  log: Log;
+  onJob(jobId: string, pid: number): void;
+}): RunningDemo {
   const { url, log, onJob } = options;
   let child: ChildProcess | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -87,7 +97,8 @@ export function startDemo(options: { url: string; log: Log; onJob(jobId: string)
     // The same program with the same options of Node: built, or through a loader in development.
     const args = [...process.execArgv, process.argv[1] as string, "demo", "--url", url];
     child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe", "ipc"] });
-    child.on("message", (jobId) => onJob(String(jobId)));
+    const { pid = 0 } = child;
+    child.on("message", (jobId) => onJob(String(jobId), pid));
     child.on("error", (error) => log.warn({ err: error }, "the demo cannot be started"));
     if (child.stderr)
       createInterface({ input: child.stderr }).on("line", (line) => log.warn({ line }, "demo"));

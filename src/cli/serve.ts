@@ -2,8 +2,7 @@
 import { styleText } from "node:util";
 import { Command } from "commander";
 import { type Config, loadConfig } from "../config.ts";
-import { createLog, type Log } from "../log.ts";
-import { startHub } from "../server.ts";
+import type { Log } from "../log.ts";
 import { startDemo } from "./demo.ts";
 
 export function serveCommand(): Command {
@@ -19,6 +18,9 @@ const SAME_SIGNAL_MS = 500;
 
 async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
   const config = loadConfig();
+  // Only here: they take half a second that the other commands do not need.
+  const { createLog } = await import("../log.ts");
+  const { startHub } = await import("../server.ts");
   const log = createLog({ level: config.logLevel });
   const running = await startHub(config, log);
   const store = config.redisUrl === undefined ? "embedded store, for one process on one machine" : "Redis";
@@ -48,8 +50,8 @@ function demoAt(url: string, config: Config, log: Log) {
   return startDemo({
     url,
     log,
-    onJob(jobId) {
-      log.info({ job_id: jobId }, "the demo trains");
+    onJob(jobId, pid) {
+      log.info({ job_id: jobId, pid }, "the demo trains");
       if (!told) tellHowToWatch(url, config, log);
       told = true;
     },

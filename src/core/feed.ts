@@ -185,7 +185,7 @@ export class Feed implements FeedHandler {
         streams: this.kind === "tenant" ? ["events"] : STREAMS,
       });
       if (this.#isClosed()) return;
-      if (page.reset) return await this.#jump(page, "reset");
+      if (page.reset || this.#isElsewhere(page.epoch)) return await this.#jump(page, "reset");
       if (page.epoch === null) return;
       const items = itemsOf(this.kind, page, this.#seq, this.name);
       for (const item of items) bytes += "wire" in item ? item.wire.length : 0;
@@ -246,14 +246,14 @@ export class Feed implements FeedHandler {
       }
       return;
     }
-    if (this.#epoch === null && event.seq === 1) this.#adopt(event.epoch);
     if (event.epoch === this.#epoch && event.seq <= this.#seq) return;
     if (event.epoch === this.#epoch && event.seq === this.#seq + 1) {
       this.#seq = event.seq;
       this.#deliver(event);
       return;
     }
-    // The store published it after storing it, so the read finds it, or what has replaced it.
+    // The store published it after storing it, so the read finds it, or what has replaced it. A feed that did not
+    // exist begins so too: its first message may be a late one of a history that is gone.
     this.heal("hole");
   }
 
@@ -262,6 +262,12 @@ export class Feed implements FeedHandler {
     if (this.#epoch !== null) return;
     this.#epoch = epoch;
     for (const subscription of this.subscriptions) subscription.begin(epoch);
+  }
+
+  /** Whether somebody here stands in a history that this feed, new as it is, has never heard of. */
+  #isElsewhere(epoch: string | null): boolean {
+    if (this.#epoch !== null || epoch === null) return false;
+    return [...this.subscriptions].some((one) => one.epoch !== null && one.epoch !== epoch);
   }
 
   #deliver(event: FeedEvent): void {

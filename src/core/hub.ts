@@ -258,10 +258,13 @@ export class Hub {
       const visible = ids.filter((id) => maySee(identity, id));
       const taken = visible.slice(0, limit - jobs.length);
       jobs.push(...(await this.#summaries(identity.tenantId, taken)));
-      const last = taken.length < visible.length ? taken.at(-1) : ids.length < limit ? undefined : ids.at(-1);
-      if (last === undefined) return { jobs };
-      if (jobs.length >= limit) return { jobs, next: last };
-      cursor = last;
+      // Never the id of a job that the token may not see.
+      if (jobs.length >= limit) {
+        const over = taken.length === visible.length && ids.length < limit;
+        return { jobs, ...(!over && { next: taken.at(-1) as string }) };
+      }
+      if (ids.length < limit) return { jobs };
+      cursor = ids.at(-1);
     }
   }
 

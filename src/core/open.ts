@@ -59,6 +59,7 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
   };
   try {
     await within(options.timeoutMs, feed.opened);
+    const isNew = feed.epoch === null;
     const { answer, items, waiting } = await readPage(options);
     return {
       items,
@@ -66,7 +67,8 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
       finish() {
         // It came too much meanwhile, or the feed was reset: the next page tells.
         const epoch = answer.epoch ?? feed.epoch;
-        if (join.broken && !answer.more && epoch !== null) {
+        const strayed = isNew && feed.epoch !== null && epoch !== feed.epoch;
+        if ((join.broken || strayed) && !answer.more && epoch !== null) {
           answer.more = true;
           answer.next = { epoch, seq: answer.seq };
         }
@@ -86,7 +88,8 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
           maxRate: request.max_rate,
           ...wait,
         });
-        if (epoch === null && feed.epoch !== null) subscription.begin(feed.epoch);
+        // A feed that was there before has a history that the store no longer knows.
+        if (epoch === null && isNew && feed.epoch !== null) subscription.begin(feed.epoch);
         for (const event of join.events) subscription.offer(event);
         feed.subscriptions.add(subscription);
         return subscription;
@@ -100,13 +103,13 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
 
 /** @throws HubError `job_not_found` when there is no such job and nobody waits for it. */
 export async function readPage(options: ReadOptions): Promise<PageRead> {
-  const { name, request, store, filter } = options;
+  const { name, request, filter } = options;
   const since = request.since as Cursor | undefined;
   const base = {
     ...(name.jobId !== undefined && { job_id: name.jobId }),
     feed: name.jobId === undefined ? ("tenant" as const) : ("job" as const),
   };
-  const page = await readAfter(options, since);
+  const { page, from } = await readFirst(options);
   if (page.epoch === null) {
     if (name.jobId !== undefined && !request.wait) throw new HubError("job_not_found");
     const snapshot = name.jobId === undefined ? { jobs: [] } : null;
@@ -129,19 +132,15 @@ export async function readPage(options: ReadOptions): Promise<PageRead> {
       waiting: false,
     };
   }
-  const from = since ? since.seq : await store.tail(name, request.history as number, filter.types);
-  const read = since ? page : await store.read(name, readOptions(options, null, from));
-  // Whoever asks for the last n events has lost nothing by the caps.
-  if (!since) read.trimmed = [];
-  const items = itemsOf(base.feed, read, from, name).filter((item) => wants(filter, item));
+  const items = itemsOf(base.feed, page, from, name).filter((item) => wants(filter, item));
   const answer: SubscribeAnswer = {
     ...base,
-    epoch: read.epoch,
-    seq: read.upTo,
+    epoch: page.epoch,
+    seq: page.upTo,
     recovered: true,
     ...(!since && { snapshot: await snapshotFor(options) }),
     events: items.map(toClient),
-    ...(read.upTo < read.seq && { more: true, next: { epoch: read.epoch as string, seq: read.upTo } }),
+    ...(page.upTo < page.seq && { more: true, next: { epoch: page.epoch, seq: page.upTo } }),
   };
   return { answer, items, waiting: false };
 }
@@ -158,13 +157,34 @@ function at(snapshot: Gap["snapshot"], page: Page): Pick<SubscribeAnswer, "epoch
     : { epoch: page.epoch, seq: page.seq };
 }
 
-/** Without a cursor only the head is of interest. */
-async function readAfter(options: ReadOptions, since: Cursor | undefined): Promise<Page> {
-  if (since)
-    return await options.store.read(options.name, readOptions(options, since.epoch || null, since.seq));
-  const [head] = await options.store.heads(options.name.tenantId, [options.name]);
+/** After the cursor, or before the last n events; with neither only the head is of interest. */
+async function readFirst(options: ReadOptions): Promise<{ page: Page; from: number }> {
+  const { store, name, request, filter } = options;
+  const since = request.since as Cursor | undefined;
+  if (since) {
+    return {
+      page: await store.read(name, readOptions(options, since.epoch || null, since.seq)),
+      from: since.seq,
+    };
+  }
+  if (request.history) {
+    const from = await store.tail(name, request.history, filter.types);
+    const page = await store.read(name, readOptions(options, null, from));
+    // Whoever asks for the last n events has lost nothing by the caps.
+    return { page: { ...page, trimmed: [] }, from };
+  }
+  const [head] = await store.heads(name.tenantId, [name]);
   const seq = head?.seq ?? 0;
-  return { epoch: head?.epoch ?? null, seq, upTo: seq, reset: false, logged: [], trimmed: [], newest: [] };
+  const page = {
+    epoch: head?.epoch ?? null,
+    seq,
+    upTo: seq,
+    reset: false,
+    logged: [],
+    trimmed: [],
+    newest: [],
+  };
+  return { page, from: seq };
 }
 
 function readOptions({ filter, name, limit }: ReadOptions, epoch: string | null, after: number) {

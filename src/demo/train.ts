@@ -70,18 +70,19 @@ async function trainPicture(
   void tellLoad(run, AbortSignal.any([signal, over.signal]));
   const started = performance.now();
   const seconds = () => (performance.now() - started) / 1_000;
+  let finalLoss = Number.NaN;
   try {
     while (!training.done) {
       signal.throwIfAborted();
       const before = performance.now();
-      learn(run, training, seconds);
+      finalLoss = learn(run, training, seconds);
       const took = performance.now() - before;
       // At least as long as the work took: this is never more than half of one core.
       await sleep(Math.max(1_000 / STEPS_PER_SECOND / pace - took, took), undefined, { signal });
     }
     const { mse, psnr } = training.validate();
     run.log(`Done: ${psnr.toFixed(2)} dB after ${seconds().toFixed(0)} s`);
-    run.finish({ duration_seconds: seconds(), metrics: { mse, psnr } });
+    run.finish({ final_loss: finalLoss, duration_seconds: seconds(), metrics: { psnr, mse } });
   } catch (error) {
     if (signal.aborted) run.cancel("The demo was stopped.");
     else run.fail(error);
@@ -90,8 +91,8 @@ async function trainPicture(
   }
 }
 
-/** One step, and what there is to tell after it. */
-function learn(run: Run, training: Training, seconds: () => number): void {
+/** One step, and what there is to tell after it. Returns the smoothed loss. */
+function learn(run: Run, training: Training, seconds: () => number): number {
   const { totalSteps, totalEpochs } = training;
   const { step, epoch, loss, smoothLoss, learningRate, gradientNorm } = training.step();
   if (step % EVERY.progress === 0) {
@@ -116,6 +117,7 @@ function learn(run: Run, training: Training, seconds: () => number): void {
     const { url, png, width, height } = training.sample();
     run.sample({ step, epoch, media_type: "image/png", size_bytes: png.length, url, width, height });
   }
+  return smoothLoss;
 }
 
 async function tellLoad(run: Run, signal: AbortSignal): Promise<void> {

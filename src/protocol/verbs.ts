@@ -27,7 +27,9 @@ export const VERBS = {
       {
         job_id: opt(feed),
         types: opt(Type.Array(Type.Enum([...EVENT_TYPES]), { minItems: 1, maxItems: EVENT_TYPES.length })),
-        since: opt(Type.Union([cursor, Type.Record(id, cursor, { maxProperties: LIMITS.allJobs })])),
+        since: opt(
+          Type.Union([cursor, Type.Record(id, cursor, { maxProperties: LIMITS.allJobs, ...closed })]),
+        ),
         history: opt(Type.Integer({ minimum: 0, maximum: LIMITS.history })),
         max_rate: opt(Type.Number({ minimum: 0.1, maximum: 60 })),
         wait: opt(Type.Union([Type.Boolean(), Type.Number({ minimum: 1, maximum: LIMITS.waitSeconds })])),

@@ -31,7 +31,6 @@ export class Keys {
       events: `${base}:events`,
       log: `${base}:log`,
       channel: `${base}:live`,
-      state: `${base}:state`,
       newest: `${base}:newest`,
       members: `${base}:members`,
       points: `${base}:points`,

@@ -43,6 +43,10 @@ export class RedisLink {
   /** @throws Error in one line, when the server cannot be reached or cannot serve. */
   static async open(options: RedisLinkOptions): Promise<RedisLink> {
     const link = new RedisLink(options);
+    let fault: Error | undefined;
+    link.commands.once("error", (error: Error) => {
+      fault = error;
+    });
     try {
       await link.commands.connect();
       await refuseUnfit(link.commands);
@@ -50,7 +54,9 @@ export class RedisLink {
       return link;
     } catch (error) {
       link.close();
-      throw new Error(`Redis at ${publicUrl(options.url)} cannot be used: ${(error as Error).message}`);
+      // That the connection is closed says less than why.
+      const { message } = fault && /closed/.test((error as Error).message) ? fault : (error as Error);
+      throw new Error(`Redis at ${publicUrl(options.url)} cannot be used: ${message}`);
     }
   }
 
@@ -87,6 +93,8 @@ export class RedisLink {
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       connectTimeout: this.#options.timeoutMs,
+      // A master that became a replica, and may be promoted again, keeps its connections: only a new one learns of it.
+      reconnectOnError: ({ message }) => message.startsWith("READONLY"),
       retryStrategy: (attempt) => Math.random() * Math.min(1_000, 50 * 2 ** Math.min(attempt, 6)) + 10,
       ...options,
     });

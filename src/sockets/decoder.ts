@@ -7,7 +7,10 @@ import type { ErrorCode } from "../protocol/codes.ts";
 import { isShallow } from "../protocol/json.ts";
 import { LIMITS } from "../protocol/limits.ts";
 
-/** The event name of a packet that was not let through; no client can send a symbol. Its argument is the code. */
+/**
+ * The event name of a packet that was not let through, its argument the code; in a CONNECT's `auth` the key of the code.
+ * No client can send a symbol.
+ */
 export const REFUSED = Symbol("refused");
 
 /** `<type>[<attachments>-][<namespace>,][<ack id>]<json>` */
@@ -35,6 +38,8 @@ class GuardedDecoder extends Decoder {
   #check(packet: string, type: PacketType, header: RegExpExecArray): ErrorCode | undefined {
     if (packet.length > LIMITS.messageBytes) return "message_too_large";
     if (!isShallow(packet)) return "too_deep";
+    // Without a list, Socket.IO would take its own acknowledgement function for the event's name.
+    if (type === PacketType.EVENT && packet[header[0].length] !== "[") return "malformed";
     if (type !== PacketType.BINARY_EVENT && type !== PacketType.BINARY_ACK) return undefined;
     this.#attachments = Number(header[2] ?? 0);
     return "binary_not_supported";
@@ -49,9 +54,9 @@ class GuardedDecoder extends Decoder {
     }
   }
 
-  #refuse(code: ErrorCode, type: PacketType, [, , nsp = "/", id]: RegExpExecArray): void {
+  #refuse(code: ErrorCode, type: PacketType, [, , , nsp = "/", id]: RegExpExecArray): void {
     if (type === PacketType.CONNECT) {
-      this.emitReserved("decoded", { type, nsp, data: {} });
+      this.emitReserved("decoded", { type, nsp, data: { [REFUSED]: code } });
     } else if (type === PacketType.EVENT || type === PacketType.BINARY_EVENT) {
       const data = [REFUSED, code];
       this.emitReserved("decoded", { type: PacketType.EVENT, nsp, data, ...(id && { id: Number(id) }) });

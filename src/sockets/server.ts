@@ -10,7 +10,7 @@ import { LIMITS } from "../protocol/limits.ts";
 import type { AdapterOptions } from "./adapter.ts";
 import { openAdapter } from "./adapter.ts";
 import { Connection, type ConnectionOptions } from "./connection.ts";
-import { guardedParser } from "./decoder.ts";
+import { guardedParser, REFUSED } from "./decoder.ts";
 import { Watcher } from "./watcher.ts";
 
 export interface SocketsOptions {
@@ -30,6 +30,8 @@ export interface SocketsOptions {
 /** The guards refuse with an answer up to here; above, Engine.IO closes the connection. */
 const BUFFER_BYTES = LIMITS.messageBytes * 2;
 const SWEEP_MS = 1_000;
+/** How long clients have to fetch why they are closed. */
+const GRACE_MS = 500;
 
 export interface SocketsCounters {
   connections: number;
@@ -44,6 +46,7 @@ export class Sockets {
   readonly #open = new Set<Connection>();
   readonly #refused: Partial<Record<ErrorCode, number>> = {};
   readonly #sweep: NodeJS.Timeout;
+  #closing = false;
   #closeAdapter: () => void = () => {};
 
   private constructor(options: SocketsOptions) {
@@ -63,15 +66,16 @@ export class Sockets {
   }
 
   static async open(options: SocketsOptions): Promise<Sockets> {
+    const opened = options.adapter && (await openAdapter(options.adapter));
     const sockets = new Sockets(options);
-    if (options.adapter) {
-      const { adapter, close } = await openAdapter(options.adapter);
-      sockets.#io.adapter(adapter as never);
-      sockets.#closeAdapter = close;
+    if (opened) {
+      sockets.#io.adapter(opened.adapter as never);
+      sockets.#closeAdapter = opened.close;
     }
     sockets.#serve("/", (role) => atLeast(role, "watcher"));
     sockets.#serve("/trainer", (role) => role === "trainer" || role === "admin");
     sockets.#io.attach(options.server);
+    sockets.#checkOrigins();
     return sockets;
   }
 
@@ -87,7 +91,19 @@ export class Sockets {
   /** Closes every connection, telling why. The HTTP server is the caller's. */
   async close(): Promise<void> {
     clearInterval(this.#sweep);
-    for (const connection of this.#open) connection.close("shutdown");
+    this.#closing = true;
+    const connections = [...this.#open];
+    const ended = connections.map(
+      ({ socket }) => new Promise((resolve) => socket.conn.once("close", resolve)),
+    );
+    for (const connection of connections) connection.close("shutdown");
+    // A client that polls fetches the reason with its next request.
+    let late: NodeJS.Timeout | undefined;
+    const grace = new Promise((resolve) => {
+      late = setTimeout(resolve, GRACE_MS);
+    });
+    await Promise.race([Promise.all(ended), grace]);
+    clearTimeout(late);
     this.#io.engine?.close();
     await Promise.allSettled([...this.#io._nsps.values()].map((namespace) => namespace.adapter.close()));
     this.#closeAdapter();
@@ -103,7 +119,9 @@ export class Sockets {
       entered.add(socket.conn);
       socket.once("disconnect", () => entered.delete(socket.conn));
       try {
-        const identity = this.#options.auth.verify(socket.handshake.auth?.token);
+        const { token, [REFUSED]: unread } = { ...socket.handshake.auth } as Handshake;
+        if (unread) throw new HubError(unread);
+        const identity = this.#options.auth.verify(token);
         if (!mayEnter(identity.role))
           throw new HubError("forbidden", `${path} is not for the role ${identity.role}`);
         identities.set(socket, identity);
@@ -156,7 +174,18 @@ export class Sockets {
     const full = (this.#io.engine?.clientsCount ?? 0) >= maxConnections;
     if (!originAllowed(request.headers, corsOrigins)) done("origin_not_allowed", false);
     else if (full) done("too_many_connections", false);
+    else if (this.#closing) done("shutdown", false);
     else done(null, true);
+  }
+
+  /** `allowRequest` is asked on the first request of a session only; polls and the upgrade come from a page as well. */
+  #checkOrigins(): void {
+    type EngineRequest = IncomingMessage & { _query: { sid?: string } };
+    this.#io.engine.use((request: EngineRequest, _response: unknown, next: (error?: Error) => void) => {
+      const first = request._query.sid === undefined;
+      const allowed = first || originAllowed(request.headers, this.#options.corsOrigins);
+      next(allowed ? undefined : new Error("origin_not_allowed"));
+    });
   }
 
   /** One timer for all: tokens end to the second. */
@@ -166,6 +195,12 @@ export class Sockets {
       if (connection.identity.expiresAt <= now) connection.close("token_expired");
     }
   }
+}
+
+/** What a client sends to get in, or why it could not be read. */
+interface Handshake {
+  token?: unknown;
+  [REFUSED]?: ErrorCode;
 }
 
 /** A `connect_error` with the code where Socket.IO clients look for it. */

@@ -41,7 +41,11 @@ export class Watcher {
   async subscribe(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
     const key = request.job_id ?? TENANT;
     checkCombination(request);
-    const taken = new Set([...this.#subscriptions.keys(), ...this.#queues.keys(), ...(this.#all ? [ALL] : [])]);
+    const taken = new Set([
+      ...this.#subscriptions.keys(),
+      ...this.#queues.keys(),
+      ...(this.#all ? [ALL] : []),
+    ]);
     if (!taken.has(key) && taken.size >= LIMITS.subscriptions) throw new HubError("too_many_subscriptions");
     await this.#inTurn(key, () =>
       key === ALL ? this.#subscribeAll(request, reply) : this.#subscribeOne(key, request, reply),

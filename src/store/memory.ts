@@ -122,7 +122,14 @@ class JobFeed extends Feed {
   }
 }
 
+/** Outlives its jobs. */
 class Tenant extends Feed {
+  constructor(options: StoreOptions, now: number) {
+    super(options, now);
+    this.life = Math.max(options.ttlSilent, options.ttlFinished) * 1_000;
+    this.expiresAt = now + this.life;
+  }
+
   readonly jobs = new Map<string, JobFeed>();
   /** Jobs whose progress the tenant feed has not shown yet. */
   readonly dirty = new Set<string>();
@@ -165,7 +172,7 @@ export class MemoryStore implements Store {
       return { seq: event.seq, duplicate: false };
     });
     this.#renew(tenant);
-    this.#options.bus.publish({ tenantId: feed.tenantId }, published);
+    this.#options.bus.publish([{ tenantId: feed.tenantId }, published]);
     return result(tenant.epoch, stored);
   }
 
@@ -223,8 +230,7 @@ export class MemoryStore implements Store {
     job.updatedAt = this.#now();
     this.#renew(job);
     this.#renew(tenant);
-    this.#options.bus.publish(feed, onJob);
-    this.#options.bus.publish({ tenantId: feed.tenantId }, onTenant);
+    this.#options.bus.publish([feed, onJob], [{ tenantId: feed.tenantId }, onTenant]);
     return result(job.epoch, stored);
   }
 
@@ -294,7 +300,7 @@ export class MemoryStore implements Store {
         events.push(...this.#progressOf(tenant, jobId, job));
       }
     }
-    this.#options.bus.publish({ tenantId }, events);
+    this.#options.bus.publish([{ tenantId }, events]);
   }
 
   async read(name: FeedName, options: ReadOptions): Promise<Page> {

@@ -43,12 +43,16 @@ export function mergeStreams(
   const trimmed: Trimmed[] = [];
   for (const { stream, last, logged: own } of streams) {
     let before = options.after;
+    const lost = (to: number) => {
+      // What lies behind the end of this page is told by the next one.
+      if (to > before && before < upTo) trimmed.push({ stream, from: before + 1, to: Math.min(to, upTo) });
+    };
     for (const event of own) {
+      lost(event.prev);
       if (event.seq > upTo) break;
-      if (event.prev > before) trimmed.push({ stream, from: before + 1, to: event.prev });
       before = event.seq;
     }
-    if (own.length === 0 && last > before) trimmed.push({ stream, from: before + 1, to: last });
+    if (own.length === 0) lost(last);
   }
   return { logged: logged.filter(({ seq }) => seq <= upTo), trimmed, upTo };
 }

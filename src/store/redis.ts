@@ -53,6 +53,7 @@ export class RedisStore implements Store {
   readonly #redis: RedisLink;
   readonly #keys: Keys;
   readonly #options: RedisStoreOptions;
+  readonly #sweeps = new Map<string, Promise<number>>();
 
   constructor(options: RedisStoreOptions) {
     this.#redis = options.redis;
@@ -67,17 +68,17 @@ export class RedisStore implements Store {
     return this.#redis.ready;
   }
 
+  /**
+   * One command, and not a second one when the job turns out to be new: calls that follow each other would overtake
+   * the second, and what a producer sent first would be taken for a duplicate.
+   */
   async append(feed: FeedName, entries: readonly Entry[], created?: Entry): Promise<AppendResult> {
-    const keys = this.#appendKeys(feed);
-    // `created` goes along only when the script asks for it: jobs are new once.
-    let reply = await this.#run("append", keys, this.#appendArgs(feed, entries));
-    if (reply.length === 0) {
-      reply = await this.#run("append", keys, this.#appendArgs(feed, entries, created));
-    }
+    const run = () => this.#run("append", this.#appendKeys(feed), this.#appendArgs(feed, entries, created));
+    let reply = await run();
     let stored = storedOf(reply);
     if (stored.some((entry) => "refused" in entry && entry.refused === "too_many_jobs")) {
       if ((await this.#forgetGone(feed.tenantId)) > 0) {
-        reply = await this.#run("append", keys, this.#appendArgs(feed, entries, created));
+        reply = await run();
         stored = storedOf(reply);
       }
     }
@@ -86,38 +87,23 @@ export class RedisStore implements Store {
     return { stored, position: { epoch: String(reply[0]), seq: Math.max(...seqs) } };
   }
 
+  #tenantKeys(tenantId: string): string[] {
+    const { meta, events, channel, newest, order, dirty, index, ids, producers } =
+      this.#keys.tenant(tenantId);
+    return [meta, events, channel, newest, order, dirty, index, ids, producers];
+  }
+
   #appendKeys(feed: FeedName): string[] {
-    const tenant = this.#keys.tenant(feed.tenantId);
-    const own = [
-      tenant.meta,
-      tenant.events,
-      tenant.channel,
-      tenant.newest,
-      tenant.order,
-      tenant.dirty,
-      tenant.index,
-    ];
-    if (feed.jobId === undefined) return [...own, tenant.ids, tenant.producers];
+    const tenant = this.#tenantKeys(feed.tenantId);
+    if (feed.jobId === undefined) return tenant;
     const job = this.#keys.job(feed.tenantId, feed.jobId);
-    return [
-      ...own,
-      job.ids,
-      job.producers,
-      job.meta,
-      job.events,
-      job.log,
-      job.channel,
-      job.state,
-      job.newest,
-      job.members,
-      job.points,
-    ];
+    const { meta, events, log, channel, newest, members, points, ids, producers } = job;
+    return [...tenant, meta, events, log, channel, newest, members, points, ids, producers];
   }
 
   #appendArgs(feed: FeedName, entries: readonly Entry[], created?: Entry): Array<string | number> {
     const { maxEvents, maxLogLines, maxFeedBytes, maxPoints, maxJobs, ttlFinished, ttlSilent } =
       this.#options;
-    const all = created ? [created, ...entries] : entries;
     const limits = [
       maxEvents,
       maxLogLines,
@@ -129,21 +115,22 @@ export class RedisStore implements Store {
     ];
     const fixed = [LIMITS.ids, LIMITS.producers, LIMITS.conflationKeys, LIMITS.mergedFields, TENANT_NEWEST];
     const args = [this.#redis.generation, newEpoch(), newEpoch(), feed.jobId ?? "", ...limits, ...fixed];
-    args.push(created ? 1 : 0, all.length);
-    for (const entry of all) pushEntry(args, entry);
+    args.push(entries.length, created ? 1 : 0);
+    for (const entry of entries) pushEntry(args, entry);
+    if (created) pushEntry(args, created);
     return args;
   }
 
   async flushTenant(tenantId: string): Promise<void> {
-    const tenant = this.#keys.tenant(tenantId);
-    const jobs = await this.#call((redis) => redis.srandmember(tenant.dirty, FLUSH_JOBS));
+    const { dirty } = this.#keys.tenant(tenantId);
+    const jobs = await this.#call((redis) => redis.srandmember(dirty, FLUSH_JOBS));
     if (jobs.length === 0) return;
-    const keys = [tenant.meta, tenant.events, tenant.channel, tenant.newest, tenant.order, tenant.dirty];
+    const keys = this.#tenantKeys(tenantId);
     for (const jobId of jobs) {
       const job = this.#keys.job(tenantId, jobId);
       keys.push(job.meta, job.newest);
     }
-    const life = this.#options.ttlSilent * 1_000;
+    const life = Math.max(this.#options.ttlSilent, this.#options.ttlFinished) * 1_000;
     const args = [this.#redis.generation, newEpoch(), life, TENANT_NEWEST, TENANT_PROGRESS_MS, ...jobs];
     await this.#run("flush", keys, args);
   }
@@ -209,9 +196,9 @@ export class RedisStore implements Store {
 
   async job(tenantId: string, jobId: string): Promise<JobState | undefined> {
     const keys = this.#keys.job(tenantId, jobId);
-    const reply = await this.#run("job", [keys.meta, keys.state, keys.newest], []);
+    const reply = await this.#run("job", [keys.meta, keys.newest], []);
     if (reply.length === 0) return undefined;
-    const [metaPairs, statePairs, newest] = reply as [string[], string[], string[][]];
+    const [metaPairs, newest] = reply as [string[], string[][]];
     const meta = new Map(pairs(metaPairs));
     const state: JobState = {
       epoch: meta.get("e") as string,
@@ -220,14 +207,13 @@ export class RedisStore implements Store {
       updatedAt: Number(meta.get("updated")),
       fields: new Map(),
       latest: [],
-      counts: new Map(
-        [...meta].filter(([name]) => /^(type|set):/.test(name)).map(([name, n]) => [name, Number(n)]),
-      ),
+      counts: new Map(),
       newest: newest.map(newestOf).sort((a, b) => a.seq - b.seq),
     };
-    for (const [name, value] of pairs(statePairs)) {
+    for (const [name, value] of meta) {
       if (name.startsWith("field:")) state.fields.set(name.slice(6), value);
-      else {
+      else if (/^(type|set):/.test(name)) state.counts.set(name, Number(value));
+      else if (name.startsWith("latest:")) {
         const [seq, head, data] = value.split("\n") as [string, string, string];
         state.latest.push({ seq: Number(seq), type: name.slice(7) as EventType, prev: 0, head, data });
       }
@@ -247,8 +233,10 @@ export class RedisStore implements Store {
       const wanted = options.limit - found.length;
       const ids = await this.#call((redis) => redis.zrevrange(index, start, start + wanted - 1));
       if (ids.length === 0) break;
-      start += ids.length;
-      found.push(...(await this.#living(tenantId, ids)));
+      const { living, forgotten } = await this.#living(tenantId, ids);
+      found.push(...living);
+      // Those that have left the index count no longer in it.
+      start += ids.length - forgotten;
       if (ids.length < wanted) break;
     }
     return found;
@@ -264,14 +252,13 @@ export class RedisStore implements Store {
       return value as string[];
     });
     if (!meta?.[0] || !points) return undefined;
-    return {
-      epoch: meta[0],
-      seq: Number(meta[1]),
-      points: points.map((text) => {
-        const space = text.indexOf(" ");
-        return { seq: Number(text.slice(0, space)), point: text.slice(space + 1) };
-      }),
-    };
+    const seq = Number(meta[1]);
+    const all = points.map((text) => {
+      const space = text.indexOf(" ");
+      return { seq: Number(text.slice(0, space)), point: text.slice(space + 1) };
+    });
+    // Above the head: set by a script that broke.
+    return { epoch: meta[0], seq, points: all.filter((point) => point.seq <= seq) };
   }
 
   async close(): Promise<void> {
@@ -279,8 +266,9 @@ export class RedisStore implements Store {
   }
 
   /** Of these ids the ones whose feed is there; the others leave the index. */
-  async #living(tenantId: string, ids: readonly string[]): Promise<string[]> {
+  async #living(tenantId: string, ids: readonly string[]): Promise<{ living: string[]; forgotten: number }> {
     const living: string[] = [];
+    let forgotten = 0;
     for (let i = 0; i < ids.length; i += 100) {
       const part = ids.slice(i, i + 100);
       const heads = await this.heads(
@@ -289,24 +277,29 @@ export class RedisStore implements Store {
       );
       for (const [k, jobId] of part.entries()) {
         if (heads[k]) living.push(jobId);
-        else await this.#forget(tenantId, jobId);
+        else forgotten += await this.#forget(tenantId, jobId);
       }
     }
-    return living;
+    return { living, forgotten };
   }
 
-  async #forgetGone(tenantId: string): Promise<number> {
+  /** Looks through all jobs of a tenant, once however many ask for it at a time. */
+  #forgetGone(tenantId: string): Promise<number> {
+    const running = this.#sweeps.get(tenantId);
+    if (running) return running;
     const { index } = this.#keys.tenant(tenantId);
-    const ids = await this.#call((redis) => redis.zrevrange(index, 0, -1));
-    return ids.length - (await this.#living(tenantId, ids)).length;
+    const sweep = this.#call((redis) => redis.zrange(index, "0", "-1"))
+      .then((ids) => this.#living(tenantId, ids))
+      .then(({ forgotten }) => forgotten)
+      .finally(() => this.#sweeps.delete(tenantId));
+    this.#sweeps.set(tenantId, sweep);
+    return sweep;
   }
 
-  async #forget(tenantId: string, jobId: string): Promise<void> {
-    await this.#run(
-      "forget",
-      [this.#keys.tenant(tenantId).index, this.#keys.job(tenantId, jobId).meta],
-      [jobId],
-    );
+  /** Answers how many have left the index: one, or none if the job is there again. */
+  async #forget(tenantId: string, jobId: string): Promise<number> {
+    const keys = [this.#keys.tenant(tenantId).index, this.#keys.job(tenantId, jobId).meta];
+    return Number(await this.#run("forget", keys, [jobId]));
   }
 
   #run(script: ScriptName, keys: readonly string[], args: ReadonlyArray<string | number>): Promise<Reply[]> {
@@ -348,35 +341,29 @@ function hubError(error: Error): Error {
   return error;
 }
 
+/** As lua/append.lua describes it. */
 function pushEntry(args: Array<string | number>, entry: Entry): void {
-  const { patch, producer } = entry;
-  const set = patch.set ?? [];
-  const fields = patch.merge?.fields ?? [];
-  args.push(
-    entry.type,
+  const { type, head, data, id, producer } = entry;
+  const { latest, set, add, merge, point } = entry.patch;
+  const flags = [
     entry.durable ? "d" : "c",
     entry.stream.charAt(0),
     entry.tenantFeed === "merged" ? "m" : entry.tenantFeed ? "1" : "0",
-    patch.latest ? 1 : 0,
-    entry.ends === undefined ? "" : entry.ends ? "y" : "n",
-    entry.head,
-    entry.data,
-    entry.id ?? "",
-    producer?.id ?? "",
-    producer?.incarnation ?? "",
-    producer?.n ?? "",
-    set.length,
-  );
-  for (const [field, json] of set) args.push(field, json);
-  args.push(
-    patch.add?.set ?? "",
-    patch.add?.member ?? "",
-    patch.merge?.key ?? "",
-    patch.merge?.attempt ?? "",
-  );
-  args.push(fields.length);
-  for (const [field, json] of fields) args.push(field, json);
-  args.push(patch.point ?? "");
+    latest ? "1" : "0",
+    entry.ends === undefined ? "-" : entry.ends ? "y" : "n",
+  ];
+  const more: Array<string | number> = [];
+  const follow = (flag: string, ...values: Array<string | number>) => {
+    flags.push(flag);
+    more.push(...values);
+  };
+  if (id !== undefined) follow("i", id);
+  if (producer) follow("p", producer.id, producer.incarnation, producer.n);
+  if (set) follow("s", set.length, ...set.flat());
+  if (add) follow("a", add.set, add.member);
+  if (merge) follow("m", merge.key, merge.attempt, merge.fields.length, ...merge.fields.flat());
+  if (point !== undefined) follow("x", point);
+  args.push(flags.join(""), type, head, data, ...more);
 }
 
 function storedOf(reply: Reply[]): Stored[] {

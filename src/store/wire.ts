@@ -34,11 +34,27 @@ export function fieldsOf(data: object): Array<readonly [string, string]> {
   return fields;
 }
 
+/** By code points: in UTF-8, as the scripts see the names, this is the order of the bytes. */
+function byCodePoint(a: string, b: string): number {
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    const x = a.charCodeAt(i);
+    const y = b.charCodeAt(i);
+    if (x !== y) return rank(x) - rank(y);
+  }
+  return a.length - b.length;
+}
+
+/** Surrogates stand for code points above all others. */
+function rank(unit: number): number {
+  return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit;
+}
+
 /** The `data` of merged fields, in the order of their names. */
 export function joinFields(fields: ReadonlyMap<string, string>): string {
   const plain: string[] = [];
   const metrics: string[] = [];
-  for (const [field, json] of [...fields].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  for (const [field, json] of [...fields].sort(([a], [b]) => byCodePoint(a, b))) {
     if (field.startsWith("m")) metrics.push(`${field.slice(1)}:${json}`);
     else plain.push(`${field}:${json}`);
   }

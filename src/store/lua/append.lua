@@ -1,28 +1,25 @@
--- Appends entries to a feed and publishes them: check everything, then write, then commit, then publish.
+-- Appends entries to a feed and publishes them: check everything, mark, write, commit, publish.
 --
 -- KEYS   1 tenant meta, 2 tenant events, 3 tenant channel, 4 tenant newest (hash), 5 its order (zset),
---        6 jobs with unshown progress (set), 7 index of jobs (zset by creation), 8 ids (zset), 9 producers (hash),
---        and for a job: 10 meta, 11 events, 12 log, 13 channel, 14 state (hash), 15 newest (hash), 16 members (hash),
---        17 raw points (list)
+--        6 jobs with unshown progress (set), 7 index of jobs (zset by creation), 8 tenant ids (zset),
+--        9 tenant producers (hash), and for a job: 10 meta, 11 events, 12 log, 13 channel, 14 newest (hash),
+--        15 members (hash), 16 raw points (list), 17 ids (zset), 18 producers (hash)
 -- ARGV   generation, epoch for a new job feed, epoch for a new tenant feed, job id ('' for the tenant's own feed),
 --        limits: events, log lines, bytes, points, jobs, life finished (ms), life silent (ms), ids, producers,
---        conflation keys, merged fields, tenant newest; 1 if the first entry is the `created` one for a new job, number
---        of entries, then of each:
---        type, class d|c, stream e|l, tenant feed 0|1|m, latest 0|1, ends y|n|'', head, data, id, producer,
---        incarnation, n, number of fields to set + pairs, set, member, conflation key, attempt, number of fields to
---        merge + pairs, point
--- Returns { epoch, then of each entry but `created`: 'a' seq (accepted), 'd' seq (duplicate) or 'r' code (refused) },
---        or {} if the job is new and no `created` came along
+--        conflation keys, merged fields, tenant newest; number of entries; 1 if `created` for a new job follows them;
+--        then of each: flags, type, head, data, and what the flags say
+--        flags: class d|c, stream e|l, tenant feed 0|1|m, latest 0|1, ends y|n|-, and in this order what follows:
+--        i id; p producer, incarnation, n; s number of fields to set, pairs; a set, member;
+--        m conflation key, attempt, number of fields to merge, pairs; x point
+-- Returns { epoch, then of each entry but `created`: 'a' seq (accepted), 'd' seq (duplicate) or 'r' code (refused) }
 --
--- Nothing after the first write can fail on good input: every key is read, and so its type checked, before. Should
--- the server break a script in spite of that, the missing commit shows, and the next append rolls back.
+-- Nothing after the mark can fail on good input: what is written was read before, and so its type checked.
 
 local generation, job_id = ARGV[1], ARGV[4]
-local limits = {}
-for i, name in ipairs({ 'events', 'log', 'bytes', 'points', 'jobs', 'finished', 'silent', 'ids', 'producers', 'keys', 'fields', 'newest' }) do
-  limits[name] = tonumber(ARGV[4 + i])
-end
-local has_created, count = ARGV[17] == '1', tonumber(ARGV[18])
+local function number(i) return tonumber(ARGV[i]) end
+local limits = { events = number(5), log = number(6), bytes = number(7), points = number(8), jobs = number(9),
+  finished = number(10), silent = number(11), ids = number(12), producers = number(13), keys = number(14),
+  fields = number(15), newest = number(16) }
 local is_job = job_id ~= ''
 local at = 18
 local function arg()
@@ -34,105 +31,129 @@ local function pairs_of(n)
   for i = 1, n * 2 do list[i] = arg() end
   return list
 end
-
-local entries = {}
-for i = 1, count do
-  local entry = { type = arg(), class = arg(), stream = arg(), tenant = arg(), latest = arg(), ends = arg(),
-    head = arg(), data = arg(), id = arg(), producer = arg(), incarnation = arg(), n = arg() }
-  entry.set = pairs_of(tonumber(arg()))
-  entry.add_set, entry.add_member = arg(), arg()
-  entry.key, entry.attempt = arg(), tonumber(arg())
-  entry.fields = pairs_of(tonumber(arg()))
-  entry.point = arg()
-  entries[i] = entry
+local NONE = {}
+local function parse_entry()
+  local flags = arg()
+  local entry = { class = string.sub(flags, 1, 1), stream = string.sub(flags, 2, 2), tenant = string.sub(flags, 3, 3),
+    latest = string.sub(flags, 4, 4) == '1', ends = string.sub(flags, 5, 5), type = arg(), head = arg(), data = arg(),
+    set = NONE, key = '' }
+  for i = 6, #flags do
+    local flag = string.sub(flags, i, i)
+    if flag == 'i' then entry.id = arg()
+    elseif flag == 'p' then entry.producer, entry.incarnation, entry.n = arg(), tonumber(arg()), tonumber(arg())
+    elseif flag == 's' then entry.set = pairs_of(tonumber(arg()))
+    elseif flag == 'a' then entry.add_set, entry.add_member = arg(), arg()
+    elseif flag == 'm' then entry.key, entry.attempt, entry.fields = arg(), tonumber(arg()), pairs_of(tonumber(arg()))
+    else entry.point = arg() end
+  end
+  return entry
 end
+local entries = {}
+for i = 1, number(17) do entries[i] = parse_entry() end
 
 -- 1. Read and check.
-local tenant_meta = open_meta(KEYS[1], generation, ARGV[3], limits.silent)
-local tenant = { meta = tenant_meta, stream = KEYS[2], newest = KEYS[4], order = KEYS[5], outbox = new_outbox(KEYS[3]) }
-local meta = tenant_meta
-if is_job then meta = open_meta(KEYS[10], generation, ARGV[2], limits.silent) end
-if is_job and meta.is_new and not has_created then return {} end
-local answers = { meta.stored_epoch }
 local now = now_ms()
+local tenant
+local function the_tenant()
+  tenant = tenant or open_tenant(generation, ARGV[3], math.max(limits.silent, limits.finished))
+  return tenant
+end
 
-redis.call('ZCARD', KEYS[5])
-redis.call('HLEN', KEYS[4])
-redis.call('SCARD', KEYS[6])
-redis.call('XLEN', KEYS[2])
+local counters, counter_names = {}, {}
+local meta, keys
 if is_job then
-  if meta.is_new and redis.call('ZCARD', KEYS[7]) >= limits.jobs and not redis.call('ZSCORE', KEYS[7], job_id) then
-    for i = 1, count do
-      if not (has_created and i == 1) then
+  local known = {}
+  local function count(name)
+    if not known[name] then counter_names[#counter_names + 1] = name end
+    known[name] = true
+  end
+  count('type:job_created')
+  for _, entry in ipairs(entries) do
+    count('type:' .. entry.type)
+    if entry.add_set then count('set:' .. entry.add_set) end
+  end
+  meta = open_meta(KEYS[10], generation, ARGV[2], limits.silent, counter_names)
+  keys = { e = KEYS[11], l = KEYS[12], newest = KEYS[14], members = KEYS[15], points = KEYS[16], ids = KEYS[17], producers = KEYS[18] }
+  for i, name in ipairs(counter_names) do counters[name] = tonumber(meta.more[i] or 0) end
+  if is_broken(meta) then
+    withdraw_copies(the_tenant(), job_id, meta)
+    if not meta.is_new then repair(meta, keys) end
+  end
+else
+  meta = the_tenant().meta
+  keys = { e = KEYS[2], ids = KEYS[8], producers = KEYS[9] }
+end
+local fresh = meta.is_new -- what lies under the other keys belongs to a feed that is gone
+local answers = { meta.stored_epoch }
+
+if fresh and is_job then
+  if ARGV[18] == '1' and not (entries[1] and entries[1].type == 'job_created') then
+    local created = parse_entry()
+    created.silent = true
+    table.insert(entries, 1, created)
+  end
+  if redis.call('ZCARD', KEYS[7]) >= limits.jobs and not redis.call('ZSCORE', KEYS[7], job_id) then
+    for _, entry in ipairs(entries) do
+      if not entry.silent then
         answers[#answers + 1] = 'r'
         answers[#answers + 1] = 'too_many_jobs'
       end
     end
     return answers
   end
-  redis.call('XLEN', KEYS[11])
-  redis.call('XLEN', KEYS[12])
-  redis.call('HLEN', KEYS[14])
-  redis.call('HLEN', KEYS[16])
-  redis.call('LLEN', KEYS[17])
 end
-local producers_left = limits.producers - redis.call('HLEN', KEYS[9])
-local ids_size = redis.call('ZCARD', KEYS[8])
-local keys_left = is_job and limits.keys - redis.call('HLEN', KEYS[15]) or 0
-local fresh = meta.is_new -- what lies under the other keys belongs to a feed that is gone
 
-local seen_ids, seen_producers, newest = {}, {}, {}
-local function producer_of(id)
-  local known = seen_producers[id]
-  if known == nil then
-    local text = not fresh and redis.call('HGET', KEYS[9], id)
-    known = false
-    if text then
-      local incarnation, n, seq = string.match(text, '^(%d+) (%d+) (%d+)$')
-      -- Above the head: written by a script that did not commit.
-      if tonumber(seq) <= meta.seq then
-        known = { incarnation = tonumber(incarnation), n = tonumber(n), seq = tonumber(seq) }
-      end
+-- How much the keys hold that may be written; 0 for one that the writing makes.
+local sizes = {}
+local function measure(command, key)
+  if not sizes[key] then sizes[key] = fresh and 0 or redis.call(command, key) end
+  return sizes[key]
+end
+
+-- What the entries refer to, read in one call for all of them.
+local function known(command, key, field, decode)
+  local names, asked, map = {}, {}, {}
+  for _, entry in ipairs(entries) do
+    local name = entry[field]
+    if name and name ~= '' and not asked[name] then
+      asked[name] = true
+      names[#names + 1] = name
     end
-    seen_producers[id] = known
   end
-  return known
-end
-local function newest_of(key)
-  local value = newest[key]
-  if value == nil then
-    local packed = not fresh and redis.call('HGET', KEYS[15], key)
-    value = packed and cmsgpack.unpack(packed) or false
-    newest[key] = value
+  if #names == 0 or fresh then return map, #names end
+  for i, value in ipairs(redis.call(command, key, unpack(names))) do
+    if value then map[names[i]] = decode(value) end
   end
-  return value
+  return map, #names
 end
+local ids, id_count = known('ZMSCORE', keys.ids, 'id', tonumber)
+if id_count > 0 then measure('ZCARD', keys.ids) end
+local producers = known('HMGET', keys.producers, 'producer', function(text)
+  local incarnation, n, seq = string.match(text, '^(%d+) (%d+) (%d+)')
+  local stored = incarnation .. ' ' .. n .. ' ' .. seq
+  return { incarnation = tonumber(incarnation), n = tonumber(n), seq = tonumber(seq), stored = stored }
+end)
+local newest = is_job and known('HMGET', keys.newest, 'key', cmsgpack.unpack)
 
 local seq = meta.seq
-local created_here = not fresh
+local job_exists = not fresh
+local new_producers, new_keys = 0, 0
 -- Returns the code of a refusal, or the seq of a duplicate, or nothing.
 local function check(entry)
-  if entry.id ~= '' then
-    local known = seen_ids[entry.id]
-    if not known and not fresh then
-      known = redis.call('ZSCORE', KEYS[8], entry.id)
-      if known and tonumber(known) > meta.seq then known = nil end
-    end
-    if known then return nil, tonumber(known) end
-  end
-  if entry.producer ~= '' then
-    local known, incarnation = producer_of(entry.producer), tonumber(entry.incarnation)
-    if known then
-      if incarnation < known.incarnation then return 'producer_fenced' end
-      if incarnation == known.incarnation and tonumber(entry.n) <= known.n then return nil, known.seq end
-    elseif producers_left <= 0 then
+  if entry.id and ids[entry.id] then return nil, ids[entry.id] end
+  if entry.producer then
+    local before = producers[entry.producer]
+    if before then
+      if entry.incarnation < before.incarnation then return 'producer_fenced' end
+      if entry.incarnation == before.incarnation and entry.n <= before.n then return nil, before.seq end
+    elseif measure('HLEN', keys.producers) + new_producers >= limits.producers then
       return 'too_many_producers'
     end
   end
-  if entry.type == 'job_created' and created_here then return 'job_exists' end
-  if entry.key == '' then return end
-  local value = newest_of(entry.key)
-  if not value and keys_left <= 0 then return 'too_many_keys' end
+  if entry.type == 'job_created' and job_exists then return 'job_exists' end
+  if entry.key == '' or not is_job then return end
+  local value = newest[entry.key]
+  if not value and measure('HLEN', keys.newest) + new_keys >= limits.keys then return 'too_many_keys' end
   if value and value.attempt == entry.attempt then
     local size = value.size
     for f = 1, #entry.fields, 2 do
@@ -142,220 +163,239 @@ local function check(entry)
   end
 end
 
-local accepted = {}
-for i, entry in ipairs(entries) do
-  local silent = has_created and i == 1
-  local skip = silent and (not fresh or (entries[2] and entries[2].type == 'job_created'))
-  local code, duplicate
-  if not skip then code, duplicate = check(entry) end
-  if skip then
-    -- The job is there, or its first event creates it.
-  elseif code then
-    answers[#answers + 1] = 'r'
-    answers[#answers + 1] = code
-  elseif duplicate then
-    answers[#answers + 1] = 'd'
-    answers[#answers + 1] = int(duplicate)
-  else
-    seq = seq + 1
-    entry.seq = seq
-    created_here = true
-    if entry.id ~= '' then seen_ids[entry.id] = seq end
-    if entry.producer ~= '' then
-      if not producer_of(entry.producer) then producers_left = producers_left - 1 end
-      seen_producers[entry.producer] = { incarnation = tonumber(entry.incarnation), n = tonumber(entry.n), seq = seq, changed = true }
-    end
-    if entry.key ~= '' then
-      local value = newest_of(entry.key)
-      if not value then
-        keys_left = keys_left - 1
-        value = { attempt = entry.attempt, size = 0, fields = {} }
-      elseif entry.attempt > value.attempt then
-        value = { attempt = entry.attempt, size = 0, fields = {} }
-      end
-      if entry.attempt == value.attempt then
-        for f = 1, #entry.fields, 2 do
-          if not value.fields[entry.fields[f]] then value.size = value.size + 1 end
-          value.fields[entry.fields[f]] = entry.fields[f + 1]
-        end
-        value.seq, value.type, value.head, value.changed = seq, entry.type, entry.head, true
-      end
-      newest[entry.key] = value
-    end
-    accepted[#accepted + 1] = entry
-    if not silent then
-      answers[#answers + 1] = 'a'
-      answers[#answers + 1] = int(seq)
-    end
+local function merge(entry)
+  local value = newest[entry.key]
+  if not value then new_keys = new_keys + 1 end
+  if not value or entry.attempt > value.attempt then
+    value = { attempt = entry.attempt, size = 0, fields = {} }
+    newest[entry.key] = value
+  end
+  if entry.attempt < value.attempt then return end
+  for f = 1, #entry.fields, 2 do
+    if not value.fields[entry.fields[f]] then value.size = value.size + 1 end
+    value.fields[entry.fields[f]] = entry.fields[f + 1]
+  end
+  value.seq, value.type, value.head, value.changed = entry.seq, entry.type, entry.head, true
+end
+
+local accepted, life = {}, meta.life
+local function accept(entry)
+  seq = seq + 1
+  entry.seq = seq
+  job_exists = true
+  if entry.id then ids[entry.id] = seq end
+  if entry.producer then
+    local before = producers[entry.producer]
+    if not before then new_producers = new_producers + 1 end
+    producers[entry.producer] = { incarnation = entry.incarnation, n = entry.n, seq = seq,
+      stored = before and before.stored, changed = true }
+  end
+  if is_job and entry.key ~= '' then merge(entry) end
+  if entry.ends == 'y' then life = limits.finished elseif entry.ends == 'n' then life = limits.silent end
+  accepted[#accepted + 1] = entry
+end
+
+for _, entry in ipairs(entries) do
+  local code, duplicate = check(entry)
+  if not code and not duplicate then accept(entry) end
+  if not entry.silent then
+    answers[#answers + 1] = code and 'r' or duplicate and 'd' or 'a'
+    answers[#answers + 1] = code or int(duplicate or entry.seq)
   end
 end
 if #accepted == 0 then return answers end
 answers[1] = meta.epoch
 
-local counts = {}
-if is_job then
-  local names = {}
-  for _, entry in ipairs(accepted) do
-    local counter = 'type:' .. entry.type
-    if not counts[counter] then names[#names + 1] = counter end
-    counts[counter] = (counts[counter] or 0) + 1
-    if entry.add_set ~= '' then
-      counter = 'set:' .. entry.add_set
-      if not counts[counter] then names[#names + 1] = counter end
-      counts[counter] = counts[counter] or 0
-    end
-  end
-  local before = redis.call('HMGET', KEYS[10], unpack(names))
-  for i, counter in ipairs(names) do counts[counter] = counts[counter] + tonumber(before[i] or 0) end
-end
-
--- 2. Write.
-local written, tenant_written = {}, {}
-if fresh then
+local copies, endings, has_progress = 0, 0, false
+for _, entry in ipairs(accepted) do
+  if not is_job or entry.tenant == '1' then copies = copies + 1 end
   if is_job then
-    redis.call('UNLINK', KEYS[8], KEYS[9], KEYS[11], KEYS[12], KEYS[14], KEYS[15], KEYS[16], KEYS[17])
-    redis.call('ZADD', KEYS[7], int(now), job_id)
-    tenant_written[KEYS[7]] = true
-    meta.changes = { 'created', int(now) }
-  else
-    redis.call('UNLINK', KEYS[8], KEYS[9])
+    if entry.tenant == 'm' then has_progress = true end
+    if entry.ends == 'y' then endings = endings + 1 end
+    if entry.class == 'd' and measure('XLEN', keys[entry.stream]) == 0 then meta.bytes[entry.stream] = 0 end
+    if entry.add_set then measure('HLEN', keys.members) end
+    if entry.point then measure('LLEN', keys.points) end
   end
 end
-if tenant_meta.is_new then redis.call('UNLINK', KEYS[2], KEYS[4], KEYS[5]) end
-local to_write = {}
-for _, entry in ipairs(accepted) do
-  if not is_job or entry.tenant == '1' then to_write.tenant = true end
-  if is_job and entry.class == 'd' then to_write[entry.stream] = true end
-end
-if to_write.tenant then roll_back(KEYS[2], tenant_meta.last.e) end
-if to_write.e then roll_back(KEYS[11], meta.last.e) end
-if to_write.l then roll_back(KEYS[12], meta.last.l) end
 
-local old_life = meta.life
-local points, dirty = {}, false
+local due = is_due(meta, life, now)
+local tenant_due = false
+if due or copies > 0 or has_progress then
+  local own = the_tenant().meta
+  -- The tenant's keys outlive its jobs, and the index has each job that lives.
+  tenant_due = is_due(own, own.life, now) or (is_job and due and own.expires < now + life)
+  if is_job and due then sizes[KEYS[7]] = redis.call('ZCARD', KEYS[7]) end
+  if copies > 0 then
+    sizes[KEYS[2]] = own.is_new and 0 or redis.call('XLEN', KEYS[2])
+    if sizes[KEYS[2]] == 0 then own.bytes.e = 0 end
+  end
+end
+
+-- Progress that the tenant has not seen comes before the status that ends the job.
+local in_set = (has_progress or endings > 0) and redis.call('SISMEMBER', KEYS[6], job_id) == 1
+local unshown, shown, progress = in_set, false, {}
+if endings > 0 and (in_set or has_progress) then
+  sizes[KEYS[4]] = redis.call('HLEN', KEYS[4])
+  sizes[KEYS[5]] = redis.call('ZCARD', KEYS[5])
+  for i, key in ipairs({ 'training_progress\31\31', 'training_progress\31\0310' }) do
+    local stored = not newest[key] and not fresh and redis.call('HGET', keys.newest, key)
+    progress[i] = newest[key] or stored and cmsgpack.unpack(stored) or false
+  end
+end
+
+-- 2. Mark.
+local writes_tenant = copies > 0 or tenant_due
+if writes_tenant then begin_tenant(tenant, tenant.meta.seq + copies + endings, now) end
+if is_job then
+  if writes_tenant then begin(meta, seq, now, 'v', meta.epoch, 't', tenant.meta.seq) else begin(meta, seq, now) end
+  if fresh then
+    redis.call('UNLINK', keys.e, keys.l, keys.newest, keys.members, keys.points, keys.ids, keys.producers)
+    meta.changes = { 'created', now }
+  end
+end
+
+-- 3. Write.
+local made, tenant_made = {}, {}
+local function makes(key, list)
+  if sizes[key] == 0 then (list or made)[key] = true end
+end
 local outbox = is_job and new_outbox(KEYS[13]) or tenant.outbox
-for _, entry in ipairs(accepted) do
-  if not is_job then
-    add_to_tenant(tenant, entry.type, '', '', 0, entry.head, entry.data)
+local added = { e = 0, l = 0 }
+local latest, state, counted, points = {}, {}, {}, {}
+
+local function add(entry)
+  meta.seq = entry.seq
+  if entry.class == 'd' then
+    local stream = keys[entry.stream]
+    redis.call('XADD', stream, entry.seq, 't', entry.type, 'p', meta.last[entry.stream], 'h', entry.head, 'd', entry.data)
+    makes(stream)
+    added[entry.stream] = added[entry.stream] + 1
+    meta.last[entry.stream] = entry.seq
+    meta.bytes[entry.stream] = meta.bytes[entry.stream] + #entry.head + #entry.data + 64
   else
-    if entry.class == 'd' then
-      local stream = entry.stream == 'l' and KEYS[12] or KEYS[11]
-      redis.call('XADD', stream, int(entry.seq) .. '-0', 't', entry.type, 'p', int(meta.last[entry.stream]),
-        'h', entry.head, 'd', entry.data)
-      written[stream] = true
-      meta.last[entry.stream] = entry.seq
-      meta.bytes[entry.stream] = meta.bytes[entry.stream] + #entry.head + #entry.data + 64
-    else
-      meta.conflatable = entry.seq
-    end
-    meta.seq = entry.seq
-    if entry.latest == '1' then
-      redis.call('HSET', KEYS[14], 'latest:' .. entry.type, int(entry.seq) .. '\n' .. entry.head .. '\n' .. entry.data)
-      written[KEYS[14]] = true
-    end
-    if #entry.set > 0 then
-      for f = 1, #entry.set, 2 do redis.call('HSET', KEYS[14], 'field:' .. entry.set[f], entry.set[f + 1]) end
-      written[KEYS[14]] = true
-    end
-    if entry.add_set ~= '' then
-      if redis.call('HSETNX', KEYS[16], entry.add_set .. '\31' .. entry.add_member, int(entry.seq)) == 1 then
-        local counter = 'set:' .. entry.add_set
-        counts[counter] = counts[counter] + 1
-      end
-      written[KEYS[16]] = true
-    end
-    if entry.point ~= '' then points[#points + 1] = int(entry.seq) .. ' ' .. entry.point end
-    if entry.ends == 'y' then meta.life = limits.finished elseif entry.ends == 'n' then meta.life = limits.silent end
-    put(outbox, meta.epoch, entry.seq, entry.class, entry.type, job_id, entry.key,
-      job_wire(meta.epoch, entry.seq, entry.head, entry.data))
-    if entry.tenant == 'm' then
-      dirty = true
-    elseif entry.tenant == '1' then
-      if entry.ends == 'y' and (dirty or redis.call('SISMEMBER', KEYS[6], job_id) == 1) then
-        redis.call('SREM', KEYS[6], job_id)
-        dirty = false
-        add_progress(tenant, job_id, meta.epoch,
-          { newest_of('training_progress\31\31'), newest_of('training_progress\31\0310') }, limits.newest)
-        tenant_written[KEYS[4]], tenant_written[KEYS[5]] = true, true
-      end
-      add_to_tenant(tenant, entry.type, job_id, meta.epoch, entry.seq, entry.head, entry.data)
-    end
+    meta.conflatable = entry.seq
   end
+  put(outbox, meta.epoch, entry.seq, entry.class, entry.type, job_id, entry.key,
+    job_wire(meta.epoch, entry.seq, entry.head, entry.data))
 end
 
+local function patch(entry)
+  local counter = 'type:' .. entry.type
+  counted[counter] = true
+  counters[counter] = counters[counter] + 1
+  if entry.latest then latest[entry.type] = entry end
+  for f = 1, #entry.set, 2 do state[entry.set[f]] = entry.set[f + 1] end
+  if entry.point then points[#points + 1] = int(entry.seq) .. ' ' .. entry.point end
+  if not entry.add_set then return end
+  counter = 'set:' .. entry.add_set
+  counted[counter] = true
+  counters[counter] = counters[counter]
+    + redis.call('HSETNX', keys.members, entry.add_set .. '\31' .. entry.add_member, entry.seq)
+  makes(keys.members)
+end
+
+local function tell_tenant(entry)
+  if entry.tenant == 'm' then unshown = true end
+  if entry.tenant ~= '1' then return end
+  if entry.ends == 'y' and unshown then
+    add_progress(tenant, job_id, meta.epoch, progress, limits.newest)
+    makes(KEYS[4], tenant_made)
+    makes(KEYS[5], tenant_made)
+    unshown, shown = false, true
+  end
+  add_to_tenant(tenant, entry.type, job_id, meta.epoch, entry.seq, entry.head, entry.data)
+end
+
+for _, entry in ipairs(accepted) do
+  if is_job then
+    add(entry)
+    patch(entry)
+    tell_tenant(entry)
+  else
+    add_to_tenant(tenant, entry.type, '', '', 0, entry.head, entry.data)
+  end
+end
+if copies > 0 then
+  makes(KEYS[2], tenant_made)
+  trim(KEYS[2], tenant.meta, 'e', sizes[KEYS[2]] + copies, limits.events, limits.bytes)
+end
+
+local function set_all(command, key, list)
+  if #list == 0 then return end
+  redis.call(command, key, unpack(list))
+  makes(key)
+end
+local id_list, producer_list, newest_list = {}, {}, {}
+for _, entry in ipairs(accepted) do
+  if entry.id then
+    id_list[#id_list + 1] = entry.seq
+    id_list[#id_list + 1] = entry.id
+  end
+end
+-- With what was known before, for `repair`.
+for id, producer in pairs(producers) do
+  if producer.changed then
+    producer_list[#producer_list + 1] = id
+    producer_list[#producer_list + 1] = int(producer.incarnation) .. ' ' .. int(producer.n) .. ' ' .. int(producer.seq)
+      .. (producer.stored and ' ' .. producer.stored or '')
+  end
+end
+set_all('ZADD', keys.ids, id_list)
+set_all('HSET', keys.producers, producer_list)
 if is_job then
   for key, value in pairs(newest) do
-    if value and value.changed then
+    if value.changed then
       value.changed = nil
-      redis.call('HSET', KEYS[15], key, cmsgpack.pack(value))
-      written[KEYS[15]] = true
+      newest_list[#newest_list + 1] = key
+      newest_list[#newest_list + 1] = cmsgpack.pack(value)
     end
   end
-  if #points > 0 then
-    redis.call('RPUSH', KEYS[17], unpack(points))
-    redis.call('LTRIM', KEYS[17], -limits.points, -1)
-    written[KEYS[17]] = true
+  set_all('HSET', keys.newest, newest_list)
+  set_all('RPUSH', keys.points, points)
+  if #points > 0 and sizes[keys.points] + #points > limits.points then
+    redis.call('LTRIM', keys.points, -limits.points, -1)
   end
-  if dirty then
+  if added.e > 0 then trim(keys.e, meta, 'e', sizes[keys.e] + added.e, limits.events, limits.bytes) end
+  if added.l > 0 then trim(keys.l, meta, 'l', sizes[keys.l] + added.l, limits.log, limits.bytes) end
+  if unshown and not in_set then
     redis.call('SADD', KEYS[6], job_id)
-    tenant_written[KEYS[6]] = true
+    tenant_made[KEYS[6]] = true
   end
-end
-for _, entry in ipairs(accepted) do
-  if entry.id ~= '' then
-    redis.call('ZADD', KEYS[8], int(entry.seq), entry.id)
-    ids_size = ids_size + 1
-    written[KEYS[8]] = true
+  if due then
+    redis.call('ZADD', KEYS[7], 'NX', now, job_id)
+    makes(KEYS[7], tenant_made)
   end
-end
-if ids_size > limits.ids then redis.call('ZREMRANGEBYRANK', KEYS[8], 0, -limits.ids - 1) end
-for id, producer in pairs(seen_producers) do
-  if producer and producer.changed then
-    redis.call('HSET', KEYS[9], id, int(producer.incarnation) .. ' ' .. int(producer.n) .. ' ' .. int(producer.seq))
-    written[KEYS[9]] = true
+
+  local changes = meta.changes
+  local function change(field, value)
+    changes[#changes + 1] = field
+    changes[#changes + 1] = value
   end
-end
-if is_job then
-  if written[KEYS[11]] then trim(KEYS[11], meta, 'e', limits.events, limits.bytes) end
-  if written[KEYS[12]] then trim(KEYS[12], meta, 'l', limits.log, limits.bytes) end
-  for counter, value in pairs(counts) do
-    meta.changes[#meta.changes + 1] = counter
-    meta.changes[#meta.changes + 1] = int(value)
+  change('updated', now)
+  if shown then change('f', now) end
+  for counter in pairs(counted) do change(counter, counters[counter]) end
+  for field, json in pairs(state) do change('field:' .. field, json) end
+  for type, entry in pairs(latest) do
+    change('latest:' .. type, int(entry.seq) .. '\n' .. entry.head .. '\n' .. entry.data)
   end
-  meta.changes[#meta.changes + 1] = 'updated'
-  meta.changes[#meta.changes + 1] = int(now)
-end
-if to_write.tenant then
-  tenant_written[KEYS[2]] = true
-  trim(KEYS[2], tenant_meta, 'e', limits.events, limits.bytes)
 end
 
--- 3. Commit: the tenant's feed first, so that a job's event that counts is never missing there.
+-- 4. Lives, and the commit: the tenant's feed first, so that a job's event that counts is never missing there.
+meta.life = life
 if is_job then
-  if next(tenant_written) then save_meta(tenant_meta) end
-  save_meta(meta)
+  set_lives(meta, due, { keys.ids, keys.producers, keys.e, keys.l, keys.newest, keys.members, keys.points }, made, now)
 else
-  for key in pairs(written) do tenant_written[key] = true end
-  save_meta(meta)
+  for key in pairs(made) do tenant_made[key] = true end
 end
+if writes_tenant or next(tenant_made) then set_lives(tenant.meta, tenant_due, tenant_keys(), tenant_made, now) end
+if writes_tenant then save_meta(tenant.meta) end
+if is_job then save_meta(meta) end
 
--- 4. Lives.
-local tenant_keys = { KEYS[2], KEYS[4], KEYS[5], KEYS[6], KEYS[7] }
-if is_job then
-  local keys = { KEYS[8], KEYS[9], KEYS[11], KEYS[12], KEYS[14], KEYS[15], KEYS[16], KEYS[17] }
-  if renew(meta, keys, written, now, meta.life ~= old_life) then
-    -- The tenant's keys outlive its jobs, and the index has each job that lives.
-    redis.call('ZADD', KEYS[7], 'NX', int(now), job_id)
-    if tenant_meta.expires < meta.expires + 1 then tenant_meta.expires = 0 end
-    tenant_written[KEYS[7]] = true
-  end
-else
-  tenant_keys[#tenant_keys + 1] = KEYS[8]
-  tenant_keys[#tenant_keys + 1] = KEYS[9]
+-- 5. What may be missing without harm, should the script break here.
+if in_set and not unshown then redis.call('SREM', KEYS[6], job_id) end
+if id_count > 0 and sizes[keys.ids] + #id_list / 2 > limits.ids then
+  redis.call('ZREMRANGEBYRANK', keys.ids, 0, -limits.ids - 1)
 end
-if next(tenant_written) then renew(tenant_meta, tenant_keys, tenant_written, now, false) end
-
--- 5. Publish.
 if is_job then post(outbox) end
-post(tenant.outbox)
+if tenant then post(tenant.outbox) end
 return answers

@@ -4,5 +4,5 @@
 -- ARGV   job id
 -- Returns 1 if it was taken out
 
-if redis.call('EXISTS', KEYS[2]) == 0 then return redis.call('ZREM', KEYS[1], ARGV[1]) end
+if redis.call('HEXISTS', KEYS[2], 'e') == 0 then return redis.call('ZREM', KEYS[1], ARGV[1]) end
 return 0

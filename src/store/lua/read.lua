@@ -14,8 +14,9 @@ if tonumber(meta[5]) > after then
   local all = redis.call('HGETALL', KEYS[2])
   for i = 1, #all, 2 do
     local value = cmsgpack.unpack(all[i + 1])
-    if value.seq > after and value.seq <= head then
-      local row = { all[i], string.format('%.0f', value.seq), tostring(value.attempt), value.type, value.head,
+    local seq = math.min(value.seq, head) -- above the head: set by a script that broke
+    if seq > after then
+      local row = { all[i], string.format('%.0f', seq), tostring(value.attempt), value.type, value.head,
         value.job_epoch or '', string.format('%.0f', value.job_seq or 0) }
       for field, json in pairs(value.fields) do
         row[#row + 1] = field
@@ -27,7 +28,7 @@ if tonumber(meta[5]) > after then
 end
 
 local reply = { meta[1], meta[2], 0, newest }
-local limit, max_bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
+local limit, max_bytes = tonumber(ARGV[3]), math.max(1, tonumber(ARGV[4]))
 for s = 3, #KEYS do
   local last = ARGV[2 + s] == 'l' and meta[4] or meta[3]
   local entries, bytes, from = {}, 0, '(' .. ARGV[2] .. '-0'

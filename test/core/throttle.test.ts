@@ -1,0 +1,113 @@
+import { expect } from "chai";
+import type { FeedEvent } from "../../src/bus/bus.ts";
+import { merged, Throttle } from "../../src/core/throttle.ts";
+import { until } from "../support/hub.ts";
+import { line, progress, type Scripted, scripted, settle, status, Watching } from "./scripted.ts";
+
+const event = (seq: number, data: object, rest: object = {}, key = "k"): FeedEvent => ({
+  epoch: "e",
+  seq,
+  type: "training_progress",
+  durable: false,
+  jobId: "job",
+  key,
+  wire: JSON.stringify({ seq, ...rest, data }),
+});
+const dataOf = ({ wire }: FeedEvent) => JSON.parse(wire).data;
+
+describe("core/throttle", () => {
+  it("merged() keeps each field's newest, metric by metric, under the newer envelope", () => {
+    const one = event(1, { loss: 1, stage: "s", metrics: { a: 1, b: 1 } }, { timestamp: "t1" });
+    const two = event(2, { loss: 2, metrics: { b: 2 } }, { timestamp: "t2" });
+    const both = merged(one, two);
+    expect(both.seq).to.equal(2);
+    expect(JSON.parse(both.wire)).to.deep.equal({
+      seq: 2,
+      timestamp: "t2",
+      data: { loss: 2, stage: "s", metrics: { a: 1, b: 2 } },
+    });
+  });
+
+  it("merged() begins afresh with a higher attempt, and ignores a lower one", () => {
+    const first = event(1, { loss: 1, step: 9 });
+    const second = event(2, { loss: 2 }, { attempt: 2 });
+    expect(dataOf(merged(first, second))).to.deep.equal({ loss: 2 });
+    expect(merged(second, event(3, { step: 10 }, { attempt: 1 }))).to.equal(second);
+  });
+
+  it("delivers at most so many a second and key, and always the newest", async () => {
+    const delivered: Array<{ seq: number; key: string; at: number }> = [];
+    const throttle = new Throttle(20, ({ seq, key }) => delivered.push({ seq, key, at: performance.now() }));
+    for (let seq = 1; seq <= 40; seq++) {
+      throttle.offer(event(seq, { step: seq }, {}, seq % 2 ? "odd" : "even"));
+      await settle(1);
+    }
+    await until("the last of both", () =>
+      ["39", "40"].every((seq) => delivered.some((one) => `${one.seq}` === seq)),
+    );
+    for (const key of ["odd", "even"]) {
+      const own = delivered.filter((one) => one.key === key);
+      for (const [i, { seq, at }] of own.entries()) {
+        const before = own[i - 1];
+        if (!before) continue;
+        expect(seq).to.be.above(before.seq);
+        expect(at - before.at).to.be.at.least(49);
+      }
+    }
+    throttle.clear();
+  });
+
+  it("flush() delivers what is held at once, clear() forgets it", () => {
+    const delivered: number[] = [];
+    const throttle = new Throttle(0.1, ({ seq }) => delivered.push(seq));
+    for (const seq of [1, 2, 3]) throttle.offer(event(seq, { step: seq }));
+    expect(delivered).to.deep.equal([1]);
+    throttle.flush();
+    expect(delivered).to.deep.equal([1, 3]);
+    throttle.offer(event(4, {}));
+    throttle.clear();
+    throttle.flush();
+    expect(delivered).to.deep.equal([1, 3]);
+  });
+
+  describe("of a subscription", () => {
+    let hub: Scripted;
+    beforeEach(() => {
+      hub = scripted();
+    });
+    afterEach(() => hub.close());
+
+    it("max_rate holds progress back, not durable events, and brings the last before a status", async () => {
+      await hub.publish(line());
+      const watching = await new Watching().join(hub.hub, { job_id: "job", max_rate: 0.1 });
+      await hub.publish(progress({ step: 1 }), progress({ step: 2 }), line(), progress({ loss: 3 }));
+      expect(watching.seqs).to.deep.equal([3, 5]);
+      await hub.publish(status("completed"));
+      expect(watching.seqs).to.deep.equal([3, 5, 6, 7]);
+      expect(dataOf(watching.events[2] as FeedEvent)).to.deep.equal({ step: 2, loss: 3 });
+      watching.leave(hub.hub);
+    });
+
+    it("nothing is delivered to who has left, and nothing of a history that is gone", async () => {
+      await hub.publish(line());
+      const left = await new Watching().join(hub.hub, { job_id: "job", max_rate: 50 });
+      const lost = await new Watching().join(hub.hub, { job_id: "job", max_rate: 50 });
+      const other = await new Watching().join(hub.hub, { job_id: "job", max_rate: 50 });
+      await hub.publish(progress({ step: 1 }), progress({ step: 2 }));
+      left.leave(hub.hub);
+      await until("the others' last", () => other.seqs.at(-1) === 4);
+      await hub.publish(progress({ step: 3 }), progress({ step: 4 }));
+      await hub.store.lose();
+      await hub.publish(line());
+      await settle();
+      expect(lost.gaps).to.have.length(1);
+      await hub.publish(progress({ step: 5 }));
+      await until("the new history's", () => other.seqs.at(-1) === 3);
+      expect(left.seqs).to.deep.equal([3]);
+      const steps = lost.events.map((one) => dataOf(one).step);
+      expect(steps).to.not.include(4);
+      expect(steps.at(-1)).to.equal(5);
+      for (const one of [lost, other]) one.leave(hub.hub);
+    });
+  });
+});

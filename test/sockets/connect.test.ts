@@ -1,0 +1,194 @@
+/** Getting in: `welcome`, refusals, who may enter where, the end of a token, the end of the hub. */
+import { expect } from "chai";
+import { signToken } from "../../src/auth.ts";
+import { CLOSES } from "../../src/protocol/codes.ts";
+import { LIMITS, wireName } from "../../src/protocol/limits.ts";
+import type { Closing, Welcome } from "../../src/protocol/types.ts";
+import {
+  client,
+  line,
+  type Refusal,
+  startTestHub,
+  TENANT,
+  type TestHub,
+  token,
+  until,
+} from "../support/hub.ts";
+
+describe("sockets: connect", () => {
+  let hub: TestHub;
+  before(async () => {
+    hub = await startTestHub({ env: { TRAINWIRE_INSTANCE_ID: "hub-7" } });
+  });
+  after(() => hub.close());
+
+  async function refusal(given: string | undefined, namespace = "/"): Promise<Refusal> {
+    const refused = client(hub.url, given, namespace);
+    const error = await refused.next<Error & { data: Refusal }>("connect_error");
+    expect(error.message).to.equal(error.data.message);
+    expect(refused.all("welcome")).to.deep.equal([]);
+    refused.close();
+    return error.data;
+  }
+
+  for (const [namespace, role] of [
+    ["/", "operator"],
+    ["/trainer", "trainer"],
+  ] as const) {
+    it(`${namespace} welcomes with who one is, until when, and every limit`, async () => {
+      const given = token(role, { ttl: 120 });
+      const watcher = client(hub.url, given, namespace);
+      const { server_time, expires_at, limits, ...rest } = await watcher.connected();
+      expect(rest).to.deep.equal({
+        client_id: watcher.socket.id,
+        instance_id: "hub-7",
+        tenant_id: TENANT,
+        role,
+      });
+      expect(Date.parse(server_time)).to.be.closeTo(Date.now(), 2_000);
+      expect(Date.parse(expires_at)).to.be.closeTo(Date.now() + 120_000, 2_000);
+      for (const [name, value] of Object.entries(LIMITS))
+        expect(limits).to.have.property(wireName(name), value);
+      expect(limits).to.have.property("ping_interval_ms");
+      expect(watcher.received.map(({ name }) => name)).to.deep.equal(["welcome"]);
+      watcher.close();
+    });
+  }
+
+  it("refuses no token, and none in whatever form, as unauthorized", async () => {
+    for (const namespace of ["/", "/trainer"]) {
+      expect(await refusal(undefined, namespace)).to.deep.equal({
+        ...{ code: "unauthorized", message: "The token is missing.", temporary: false },
+      });
+    }
+    for (const auth of [
+      {},
+      { token: "" },
+      { token: null },
+      { token: ["a"] },
+      { token: { a: 1 } },
+      { token: 7 },
+    ]) {
+      const refused = client(hub.url, undefined, "/", { auth });
+      const { data } = await refused.next<Error & { data: Refusal }>("connect_error");
+      expect(data.code).to.equal("unauthorized");
+      refused.close();
+    }
+  });
+
+  it("refuses a wrong token, and one of another secret, without a word of it", async () => {
+    const foreign = { subject: "x", tenantId: TENANT, role: "watcher", ttlSeconds: 60 } as const;
+    for (const given of ["not-a-token", "a.b.c", signToken("another-secret-0123456789-abcdef", foreign)]) {
+      const error = await refusal(given);
+      expect(error).to.include({ code: "unauthorized", temporary: false });
+      expect(JSON.stringify(error)).to.not.include(given);
+    }
+  });
+
+  it("refuses a token that has ended", async () => {
+    expect(await refusal(token("watcher", { ttl: -1 }))).to.deep.include({
+      code: "token_expired",
+      temporary: false,
+    });
+  });
+
+  it("lets watchers, operators and admins into /, trainers and admins into /trainer", async () => {
+    const roles = ["watcher", "operator", "admin", "trainer"] as const;
+    const enters = async (role: (typeof roles)[number], namespace: string) => {
+      const tried = client(hub.url, token(role), namespace);
+      const entered = await tried.connected().then(
+        () => "welcome",
+        (error: Error & { data: Refusal }) => error.data.code,
+      );
+      tried.close();
+      return entered;
+    };
+    expect(await Promise.all(roles.map((role) => enters(role, "/")))).to.deep.equal([
+      ...["welcome", "welcome", "welcome", "forbidden"],
+    ]);
+    expect(await Promise.all(roles.map((role) => enters(role, "/trainer")))).to.deep.equal([
+      ...["forbidden", "forbidden", "welcome", "welcome"],
+    ]);
+  });
+
+  it("takes both namespaces on one connection, each with its own token", async () => {
+    const watcher = client(hub.url, token("watcher"), "/", { forceNew: true });
+    await watcher.connected();
+    const trainer = watcher.socket.io.socket("/trainer", { auth: { token: token("trainer") } });
+    const welcomed = new Promise<Welcome>((resolve) => trainer.once("welcome", resolve));
+    trainer.connect();
+    const welcome = await welcomed;
+    expect(welcome.role).to.equal("trainer");
+    expect(welcome.client_id).to.not.equal(watcher.socket.id);
+    watcher.socket.io.engine.close();
+  });
+
+  it("serves a client that polls", async () => {
+    const watcher = client(hub.url, token("watcher"), "/", { transports: ["polling"] });
+    await watcher.connected();
+    await hub.publish(line("polled"));
+    await watcher.subscribe({ job_id: "polled" });
+    await hub.publish(line("polled", "by poll"));
+    expect((await watcher.next<{ data: object }>("log")).data).to.deep.equal({ message: "by poll" });
+    watcher.close();
+  });
+
+  for (const transport of ["websocket", "polling"]) {
+    it(`when the token ends, tells and closes the transport (${transport})`, async () => {
+      const expiring = client(hub.url, token("watcher", { ttl: 1 }), "/", { transports: [transport] });
+      const welcome = await expiring.connected();
+      const { code, meaning } = CLOSES.token_expired;
+      const closing = await expiring.next<Closing>("closing");
+      expect(closing).to.deep.equal({ reason: "token_expired", code, reconnect: false, message: meaning });
+      // The transport is closed, not the socket: a server-side disconnect would say "io server disconnect".
+      expect(await expiring.next("disconnect")).to.equal("transport close");
+      expect(Date.now() - Date.parse(welcome.expires_at)).to.be.within(0, 2_500);
+      await until("the connection is gone", () => !hub.io.of("/").sockets.has(welcome.client_id));
+    });
+  }
+
+  it("closes the other namespace's connection with the token that ends first", async () => {
+    const trainer = client(hub.url, token("trainer", { ttl: 1 }), "/trainer");
+    await trainer.connected();
+    expect(await trainer.next<Closing>("closing")).to.include({ reason: "token_expired" });
+    expect(await trainer.next("disconnect")).to.equal("transport close");
+  });
+
+  it("counts connections, watchers and trainers in the status", async () => {
+    const [watcher, trainer] = await Promise.all([hub.watcher(), hub.trainer()]);
+    const status = async () => {
+      const reply = await fetch(`${hub.url}/api/v1/status`, {
+        headers: { authorization: `Bearer ${token("watcher")}` },
+      });
+      return ((await reply.json()) as { connections: { watchers: number; trainers: number } }).connections;
+    };
+    expect(await status()).to.include({ watchers: 1, trainers: 1, connections: 2 });
+    watcher.close();
+    trainer.close();
+    await until("both are gone", async () => (await status()).watchers + (await status()).trainers === 0);
+  });
+
+  it("refuses connections beyond TRAINWIRE_MAX_CONNECTIONS, and takes them again", async () => {
+    const small = await startTestHub({ env: { TRAINWIRE_MAX_CONNECTIONS: "1" } });
+    const first = await small.watcher();
+    const second = client(small.url, token("watcher"));
+    await second.next("connect_error");
+    second.close();
+    first.close();
+    await until("there is room", () => small.io.engine.clientsCount === 0);
+    await small.watcher();
+    await small.close();
+  });
+
+  it("close() tells every client why before it ends its connection", async () => {
+    const ending = await startTestHub();
+    const open = [client(ending.url, token("watcher")), client(ending.url, token("trainer"), "/trainer")];
+    const polling = client(ending.url, token("watcher"), "/", { transports: ["polling"] });
+    const clients = [...open, polling];
+    await Promise.all(clients.map((one) => one.connected()));
+    const told = clients.map((one) => one.next<Closing>("closing"));
+    await ending.close();
+    for (const closing of await Promise.all(told))
+      expect(closing).to.include({ reason: "shutdown", code: CLOSES.shutdown.code, reconnect: true });
+  });
+});
