@@ -21,12 +21,12 @@ interface Import {
   typeOnly: boolean;
 }
 
-const IMPORT = /^(?:import|export)\s+(type\s+)?[^'"]*?from\s+"([^"]+)"|^import\s+"([^"]+)"/gm;
+const IMPORT = /^(?:import|export)\s+(type\s+)?[^'"]*?from\s+"([^"]+)"|^import\s+"([^"]+)"|\bimport\("([^"]+)"\)/gm;
 
 function imports(file: string): Import[] {
-  return [...read(file).matchAll(IMPORT)].map(([, type, from, bare]) => ({
+  return [...read(file).matchAll(IMPORT)].map(([, type, from, bare, dynamic]) => ({
     from: file,
-    to: (from ?? bare) as string,
+    to: (from ?? bare ?? dynamic) as string,
     typeOnly: type !== undefined,
   }));
 }

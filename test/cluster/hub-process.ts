@@ -99,16 +99,16 @@ export class HubProcess {
 
   /** As an operator ends it. */
   async stop(): Promise<void> {
-    const stopping = this.#process;
     const exit = await this.#end("SIGTERM");
-    if (stopping === this.#process) this.#process = undefined;
     if (exit && exit.code !== 0) this.deaths.push(exit);
   }
 
   async #end(signal: NodeJS.Signals): Promise<Exit | undefined> {
-    if (!this.#process) return undefined;
-    this.#told.add(this.#process);
-    return await this.#process.stop(signal);
+    const ending = this.#process;
+    if (!ending) return undefined;
+    this.#process = undefined;
+    this.#told.add(ending);
+    return await ending.stop(signal);
   }
 
   async #serves(): Promise<boolean> {

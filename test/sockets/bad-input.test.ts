@@ -254,7 +254,6 @@ for (const redis of ["memory", "plain"] as const) {
           "",
           "{}",
           "[]",
-          "7",
           "[7]",
           '[{"publish":1}]',
           "[null]",
