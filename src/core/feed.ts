@@ -187,7 +187,7 @@ export class Feed implements FeedHandler {
       if (this.#isClosed()) return;
       if (page.reset || this.#isElsewhere(page.epoch)) return await this.#jump(page, "reset");
       if (page.epoch === null) return;
-      const items = itemsOf(this.kind, page, this.#seq, this.name);
+      const items = itemsOf(this.kind, page, this.name);
       for (const item of items) bytes += "wire" in item ? item.wire.length : 0;
       events += items.length;
       if (events > LIMITS.healEvents || bytes > LIMITS.healBytes) return await this.#jump(page, "overflow");

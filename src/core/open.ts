@@ -109,7 +109,7 @@ export async function readPage(options: ReadOptions): Promise<PageRead> {
     ...(name.jobId !== undefined && { job_id: name.jobId }),
     feed: name.jobId === undefined ? ("tenant" as const) : ("job" as const),
   };
-  const { page, from } = await readFirst(options);
+  const page = await readFirst(options);
   if (page.epoch === null) {
     if (name.jobId !== undefined && !request.wait) throw new HubError("job_not_found");
     const snapshot = name.jobId === undefined ? { jobs: [] } : null;
@@ -132,7 +132,7 @@ export async function readPage(options: ReadOptions): Promise<PageRead> {
       waiting: false,
     };
   }
-  const items = itemsOf(base.feed, page, from, name).filter((item) => wants(filter, item));
+  const items = itemsOf(base.feed, page, name).filter((item) => wants(filter, item));
   const answer: SubscribeAnswer = {
     ...base,
     epoch: page.epoch,
@@ -158,24 +158,27 @@ function at(snapshot: Gap["snapshot"], page: Page): Pick<SubscribeAnswer, "epoch
 }
 
 /** After the cursor, or before the last n events; with neither only the head is of interest. */
-async function readFirst(options: ReadOptions): Promise<{ page: Page; from: number }> {
+async function readFirst(options: ReadOptions): Promise<Page> {
   const { store, name, request, filter } = options;
   const since = request.since as Cursor | undefined;
   if (since) {
-    return {
-      page: await store.read(name, readOptions(options, since.epoch || null, since.seq)),
-      from: since.seq,
-    };
+    const asked = readOptions(options, since.epoch || null, since.seq);
+    const page = await store.read(name, asked);
+    const isLast = page.epoch !== null && !page.reset && page.upTo === page.seq;
+    if (!isLast || request.max_rate === undefined) return page;
+    // A value that was held back for this watcher may lie before its cursor: all newest values come again.
+    const { newest } = await store.read(name, { ...asked, epoch: page.epoch, after: 0, streams: [] });
+    return { ...page, newest };
   }
   if (request.history) {
     const from = await store.tail(name, request.history, filter.types);
     const page = await store.read(name, readOptions(options, null, from));
     // Whoever asks for the last n events has lost nothing by the caps.
-    return { page: { ...page, trimmed: [] }, from };
+    return { ...page, trimmed: [] };
   }
   const [head] = await store.heads(name.tenantId, [name]);
   const seq = head?.seq ?? 0;
-  const page = {
+  return {
     epoch: head?.epoch ?? null,
     seq,
     upTo: seq,
@@ -184,7 +187,6 @@ async function readFirst(options: ReadOptions): Promise<{ page: Page; from: numb
     trimmed: [],
     newest: [],
   };
-  return { page, from: seq };
 }
 
 function readOptions({ filter, name, limit }: ReadOptions, epoch: string | null, after: number) {

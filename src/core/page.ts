@@ -6,8 +6,8 @@ import { loggedWire, newestWire } from "../store/wire.ts";
 
 export type Item = FeedEvent | Gap;
 
-/** What the page holds above `after`, in order of position; a gap stands where its events would. */
-export function itemsOf(kind: "job" | "tenant", page: Page, after: number, name: FeedName): Item[] {
+/** What the page holds, in order of position; a gap stands where its events would. */
+export function itemsOf(kind: "job" | "tenant", page: Page, name: FeedName): Item[] {
   const epoch = page.epoch as string;
   const placed: Array<{ at: number; item: Item }> = [];
   for (const logged of page.logged) {
@@ -23,7 +23,7 @@ export function itemsOf(kind: "job" | "tenant", page: Page, after: number, name:
     placed.push({ at: logged.seq, item });
   }
   for (const newest of page.newest) {
-    if (newest.seq <= after || newest.seq > page.upTo) continue;
+    if (newest.seq > page.upTo) continue;
     const item: FeedEvent = {
       epoch,
       seq: newest.seq,

@@ -4,6 +4,7 @@
  */
 import { createShardedAdapter } from "@socket.io/redis-adapter";
 import type { Namespace } from "socket.io";
+import { PacketType } from "socket.io-parser";
 import type { Redis, RedisLink } from "../redis/link.ts";
 
 export interface AdapterOptions {
@@ -20,11 +21,29 @@ export interface OpenAdapter {
 
 /** What the adapter calls that the compiler does not see. */
 interface Inside {
+  onMessage(message: Message, offset?: string): void;
   onRawMessage(message: Buffer, channel: Buffer): void;
   doPublish(message: unknown): Promise<string>;
   doPublishResponse(uid: string, response: unknown): Promise<void>;
   serverCount(): Promise<number>;
 }
+
+/** From another instance, or from whoever can write to Redis. */
+interface Message {
+  type?: unknown;
+  data?: { packet?: Packet | null; opts?: Target | null } | null;
+}
+interface Target {
+  rooms?: unknown;
+  except?: unknown;
+}
+interface Packet {
+  type?: unknown;
+  data?: unknown;
+}
+
+/** `MessageType.BROADCAST` of the adapter. */
+const BROADCAST = 3;
 
 export async function openAdapter({ redis, channelPrefix, onError }: AdapterOptions): Promise<OpenAdapter> {
   const subscriber = redis.subscriber();
@@ -79,7 +98,7 @@ function publishSafely(client: Redis) {
 }
 
 function guard(adapter: Inside, onError: (error: Error) => void): void {
-  const { onRawMessage, doPublish, doPublishResponse, serverCount } = adapter;
+  const { onMessage, onRawMessage, doPublish, doPublishResponse, serverCount } = adapter;
   adapter.onRawMessage = (message, channel) => {
     try {
       // Some of its cases answer by a promise that nobody holds.
@@ -88,6 +107,15 @@ function guard(adapter: Inside, onError: (error: Error) => void): void {
     } catch (error) {
       onError(error as Error);
     }
+  };
+  adapter.onMessage = (message, offset) => {
+    if (message.type === BROADCAST && !isEvent(message.data?.packet))
+      throw new Error("a broadcast that is no event");
+    // Without rooms it would mean everybody: one such message could disconnect all sockets.
+    const target = message.data?.opts;
+    if (target && !(Array.isArray(target.rooms) && Array.isArray(target.except)))
+      throw new Error("a message to nobody knows whom");
+    onMessage.call(adapter, message, offset);
   };
   adapter.doPublish = (message) =>
     doPublish.call(adapter, message).catch((error: Error) => {
@@ -101,4 +129,11 @@ function guard(adapter: Inside, onError: (error: Error) => void): void {
       onError(error);
       return 1;
     });
+}
+
+/** Anything else would reach the clients, and a client closes its connection at a packet it cannot read. */
+function isEvent(packet: Packet | null | undefined): boolean {
+  return (
+    packet?.type === PacketType.EVENT && Array.isArray(packet.data) && typeof packet.data[0] === "string"
+  );
 }

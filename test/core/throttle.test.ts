@@ -88,6 +88,25 @@ describe("core/throttle", () => {
       watching.leave(hub.hub);
     });
 
+    it("a resumed watcher gets what was held back, although it lies before its cursor", async () => {
+      await hub.publish(line());
+      const before = await new Watching().join(hub.hub, { job_id: "job", max_rate: 0.1 });
+      await hub.publish(progress({ step: 1 }), progress({ step: 2 }), line());
+      expect(before.seqs).to.deep.equal([3, 5]);
+      before.leave(hub.hub);
+      const since = { epoch: before.subscription?.epoch as string, seq: 5 };
+      const after = await new Watching().join(hub.hub, { job_id: "job", max_rate: 0.1, since });
+      expect(after.answers[0]?.events).to.have.length(1);
+      expect(after.answers[0]?.events[0]).to.deep.include({
+        type: "training_progress",
+        seq: 4,
+        data: { step: 2 },
+      });
+      after.leave(hub.hub);
+      const without = await new Watching().join(hub.hub, { job_id: "job", since });
+      expect(without.answers[0]?.events).to.deep.equal([]);
+    });
+
     it("nothing is delivered to who has left, and nothing of a history that is gone", async () => {
       await hub.publish(line());
       const left = await new Watching().join(hub.hub, { job_id: "job", max_rate: 50 });
