@@ -1,9 +1,9 @@
 /** The store of a single process: feeds in memory, gone with it. Same contract and suite as redis.ts. */
 import type { FeedEvent, FeedName } from "../bus/bus.ts";
 import type { MemoryBus } from "../bus/memory.ts";
-import { LIMITS } from "../protocol/limits.ts";
 import type { Cursor, EventType } from "../protocol/types.ts";
-import { mergeStreams, newEpoch, size, tailCursor } from "./page.ts";
+import { type Feed, JobFeed, Tenant } from "./memory-feeds.ts";
+import { mergeStreams, tailCursor } from "./page.ts";
 import { JOB_PROGRESS_KEYS } from "./reduce.ts";
 import {
   type AppendResult,
@@ -12,7 +12,6 @@ import {
   type Logged,
   type Newest,
   type Page,
-  type RawPoint,
   type ReadOptions,
   type Store,
   type Stored,
@@ -21,119 +20,6 @@ import {
   TENANT_PROGRESS_MS,
 } from "./store.ts";
 import { jobWire, joinFields, tenantWire } from "./wire.ts";
-
-/** A stream of logged events within its caps. */
-class Stream {
-  readonly #events: Logged[] = [];
-  #bytes = 0;
-  #maxEvents: number;
-  #maxBytes: number;
-  last = 0;
-
-  constructor(maxEvents: number, maxBytes: number) {
-    this.#maxEvents = maxEvents;
-    this.#maxBytes = maxBytes;
-  }
-
-  add(event: Omit<Logged, "prev">): void {
-    this.#events.push({ ...event, prev: this.last });
-    this.last = event.seq;
-    this.#bytes += size(event);
-    while (
-      this.#events.length > this.#maxEvents ||
-      (this.#bytes > this.#maxBytes && this.#events.length > 1)
-    ) {
-      this.#bytes -= size(this.#events.shift() as Logged);
-    }
-  }
-
-  after(seq: number, limit: number, bytes: number): Logged[] {
-    const found: Logged[] = [];
-    for (let i = this.#indexAfter(seq), used = 0; i < this.#events.length && found.length < limit; i++) {
-      const event = this.#events[i] as Logged;
-      used += size(event);
-      if (used > bytes && found.length > 0) break;
-      found.push(event);
-    }
-    return found;
-  }
-
-  /** Newest first. */
-  *backwards(): Iterable<Logged> {
-    for (let i = this.#events.length - 1; i >= 0; i--) yield this.#events[i] as Logged;
-  }
-
-  #indexAfter(seq: number): number {
-    let low = 0;
-    let high = this.#events.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((this.#events[middle] as Logged).seq <= seq) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}
-
-/** What a job's feed and the tenant's have in common. */
-class Feed {
-  readonly epoch = newEpoch();
-  seq = 0;
-  lastConflatable = 0;
-  life: number;
-  expiresAt: number;
-  readonly streams: Record<"events" | "log", Stream>;
-  readonly newest = new Map<string, Newest>();
-  readonly ids = new Map<string, number>();
-  readonly producers = new Map<string, { incarnation: number; n: number; seq: number }>();
-
-  constructor(options: StoreOptions, now: number) {
-    this.life = options.ttlSilent * 1_000;
-    this.expiresAt = now + this.life;
-    this.streams = {
-      events: new Stream(options.maxEvents, options.maxFeedBytes),
-      log: new Stream(options.maxLogLines, options.maxFeedBytes),
-    };
-  }
-
-  remember(entry: Entry, seq: number): void {
-    if (entry.id !== undefined) {
-      this.ids.set(entry.id, seq);
-      if (this.ids.size > LIMITS.ids) this.ids.delete(this.ids.keys().next().value as string);
-    }
-    if (entry.producer) this.producers.set(entry.producer.id, { ...entry.producer, seq });
-  }
-}
-
-class JobFeed extends Feed {
-  createdAt: number;
-  updatedAt: number;
-  progressFlushedAt = 0;
-  readonly fields = new Map<string, string>();
-  readonly latest = new Map<EventType, Logged>();
-  readonly counts = new Map<string, number>();
-  readonly members = new Set<string>();
-  readonly points: RawPoint[] = [];
-
-  constructor(options: StoreOptions, now: number) {
-    super(options, now);
-    this.createdAt = now;
-    this.updatedAt = now;
-  }
-}
-
-/** Outlives its jobs. */
-class Tenant extends Feed {
-  constructor(options: StoreOptions, now: number) {
-    super(options, now);
-    this.life = Math.max(options.ttlSilent, options.ttlFinished) * 1_000;
-    this.expiresAt = now + this.life;
-  }
-
-  readonly jobs = new Map<string, JobFeed>();
-  /** Jobs whose progress the tenant feed has not shown yet. */
-  readonly dirty = new Set<string>();
-}
 
 export interface MemoryStoreOptions extends StoreOptions {
   bus: MemoryBus;
@@ -164,14 +50,14 @@ export class MemoryStore implements Store {
   #appendTenant(feed: FeedName, tenant: Tenant, entries: readonly Entry[]): AppendResult {
     const published: FeedEvent[] = [];
     const stored = entries.map((entry) => {
-      const known = duplicate(tenant, entry);
+      const known = tenant.known(entry);
       if (known) return known;
       const event = this.#addToTenant(tenant, entry.type, entry.head, entry.data);
       tenant.remember(entry, event.seq);
       published.push(event);
       return { seq: event.seq, duplicate: false };
     });
-    this.#renew(tenant);
+    if (published.length > 0) this.#renew(tenant);
     this.#options.bus.publish([{ tenantId: feed.tenantId }, published]);
     return result(tenant.epoch, stored);
   }
@@ -195,26 +81,21 @@ export class MemoryStore implements Store {
     const onJob: FeedEvent[] = [];
     const onTenant: FeedEvent[] = [];
     const add = (entry: Entry, first: boolean): Stored => {
-      const known = duplicate(job, entry);
+      const known = job.known(entry);
       if (known) return known;
       if (entry.type === "job_created" && !first) return { refused: "job_exists" };
-      const { merge } = entry.patch;
-      if (merge && !job.newest.has(merge.key) && job.newest.size >= LIMITS.conflationKeys) {
-        return { refused: "too_many_keys" };
-      }
-      if (merge && fieldsAfter(job.newest.get(merge.key), merge) > LIMITS.mergedFields) {
-        return { refused: "too_many_metrics" };
-      }
+      const refusal = job.refusal(entry);
+      if (refusal) return refusal;
       const seq = ++job.seq;
       job.remember(entry, seq);
-      this.#apply(job, entry, seq);
+      job.apply(entry, seq);
       onJob.push({
         epoch: job.epoch,
         seq,
         type: entry.type,
         durable: entry.durable,
         jobId: feed.jobId,
-        key: merge?.key ?? "",
+        key: entry.patch.merge?.key ?? "",
         wire: jobWire(job.epoch, seq, entry.head, entry.data),
       });
       if (entry.tenantFeed === "merged") tenant.dirty.add(feed.jobId);
@@ -227,33 +108,12 @@ export class MemoryStore implements Store {
     };
     if (isNew && created && entries[0]?.type !== "job_created") add(created, true);
     const stored = entries.map((entry, index) => add(entry, isNew && index === 0));
+    if (onJob.length === 0) return result(job.epoch, stored);
     job.updatedAt = this.#now();
     this.#renew(job);
     this.#renew(tenant);
     this.#options.bus.publish([feed, onJob], [{ tenantId: feed.tenantId }, onTenant]);
     return result(job.epoch, stored);
-  }
-
-  #apply(job: JobFeed, entry: Entry, seq: number): void {
-    const { type, head, data, patch } = entry;
-    if (entry.durable) job.streams[entry.stream].add({ seq, type, head, data });
-    else job.lastConflatable = seq;
-    if (patch.latest) job.latest.set(type, { seq, type, head, data, prev: 0 });
-    for (const [field, json] of patch.set ?? []) job.fields.set(field, json);
-    increment(job.counts, `type:${type}`);
-    if (patch.add) {
-      const member = `${patch.add.set}\u001f${patch.add.member}`;
-      if (!job.members.has(member)) increment(job.counts, `set:${patch.add.set}`);
-      job.members.add(member);
-    }
-    if (patch.merge) merge(job.newest, patch.merge, { seq, type, head });
-    if (patch.point !== undefined) {
-      job.points.push({ seq, point: patch.point });
-      if (job.points.length > this.#options.maxPoints) job.points.shift();
-    }
-    if (entry.ends !== undefined) {
-      job.life = (entry.ends ? this.#options.ttlFinished : this.#options.ttlSilent) * 1_000;
-    }
   }
 
   #addToTenant(tenant: Tenant, type: EventType, head: string, data: string, job?: Logged["job"]): FeedEvent {
@@ -418,47 +278,10 @@ export class MemoryStore implements Store {
   }
 }
 
-function duplicate(feed: Feed, entry: Entry): Stored | undefined {
-  if (entry.id !== undefined) {
-    const seq = feed.ids.get(entry.id);
-    return seq === undefined ? undefined : { seq, duplicate: true };
-  }
-  if (!entry.producer) return undefined;
-  const known = feed.producers.get(entry.producer.id);
-  if (!known) return feed.producers.size >= LIMITS.producers ? { refused: "too_many_producers" } : undefined;
-  if (entry.producer.incarnation < known.incarnation) return { refused: "producer_fenced" };
-  if (entry.producer.incarnation > known.incarnation || entry.producer.n > known.n) return undefined;
-  return { seq: known.seq, duplicate: true };
-}
-
-function merge(
-  newest: Map<string, Newest>,
-  { key, attempt, fields }: NonNullable<Entry["patch"]["merge"]>,
-  event: { seq: number; type: EventType; head: string },
-): void {
-  const before = newest.get(key);
-  if (before && attempt < before.attempt) return;
-  const kept = before && attempt === before.attempt ? before.fields : new Map<string, string>();
-  for (const [field, json] of fields) kept.set(field, json);
-  newest.set(key, { key, attempt, ...event, fields: kept });
-}
-
-function fieldsAfter(
-  before: Newest | undefined,
-  { attempt, fields }: NonNullable<Entry["patch"]["merge"]>,
-): number {
-  if (before?.attempt !== attempt) return 0;
-  return before.fields.size + fields.filter(([field]) => !before.fields.has(field)).length;
-}
-
 function copyNewest(values: Iterable<Newest>): Newest[] {
   return [...values]
     .map((value) => ({ ...value, fields: new Map(value.fields) }))
     .sort((a, b) => a.seq - b.seq);
-}
-
-function increment(counts: Map<string, number>, counter: string): void {
-  counts.set(counter, (counts.get(counter) ?? 0) + 1);
 }
 
 function result(epoch: string, stored: Stored[]): AppendResult {

@@ -143,18 +143,26 @@ export class RedisStore implements Store {
     const streams = tenant ? options.streams.filter((stream) => stream === "events") : options.streams;
     const streamKeys = streams.map((stream) => ("log" in keys && stream === "log" ? keys.log : keys.events));
     const { epoch, after, limit, bytes } = options;
-    const args = [epoch ?? "", after, limit, bytes, ...streams.map((stream) => stream.charAt(0))];
-    const reply = await this.#run("read", [keys.meta, keys.newest, ...streamKeys], args);
+    const args = [
+      epoch ?? "",
+      after,
+      limit,
+      bytes,
+      tenant ? 1 : 0,
+      ...streams.map((stream) => stream.charAt(0)),
+    ];
+    const order = "order" in keys ? [keys.order] : [];
+    const reply = await this.#run("read", [keys.meta, keys.newest, ...order, ...streamKeys], args);
     const page: Page = { epoch: null, seq: 0, reset: false, logged: [], trimmed: [], newest: [], upTo: 0 };
     if (reply.length === 0) return { ...page, reset: epoch !== null };
-    const [own, seq, reset, newest, ...rest] = reply as [string, string, number, string[][], ...Reply[]];
+    const [own, seq, reset, newest, ...rest] = reply as [string, string, number, string[], ...Reply[]];
     Object.assign(page, { epoch: own, seq: Number(seq), upTo: Number(seq), reset: reset === 1 });
     if (page.reset) return page;
     const read = streams.map((stream, i) => {
       const [last, entries] = rest[i] as [string, Array<[string, string[]]>];
       return { stream, last: Number(last), logged: entries.map(loggedOf) };
     });
-    page.newest = newest.map(newestOf).sort((a, b) => a.seq - b.seq);
+    page.newest = newestOf(newest, page.seq, after);
     return Object.assign(page, mergeStreams(page.seq, options, read));
   }
 
@@ -198,7 +206,7 @@ export class RedisStore implements Store {
     const keys = this.#keys.job(tenantId, jobId);
     const reply = await this.#run("job", [keys.meta, keys.newest], []);
     if (reply.length === 0) return undefined;
-    const [metaPairs, newest] = reply as [string[], string[][]];
+    const [metaPairs, newest] = reply as [string[], string[]];
     const meta = new Map(pairs(metaPairs));
     const state: JobState = {
       epoch: meta.get("e") as string,
@@ -208,7 +216,7 @@ export class RedisStore implements Store {
       fields: new Map(),
       latest: [],
       counts: new Map(),
-      newest: newest.map(newestOf).sort((a, b) => a.seq - b.seq),
+      newest: newestOf(newest, Number(meta.get("n"))),
     };
     for (const [name, value] of meta) {
       if (name.startsWith("field:")) state.fields.set(name.slice(6), value);
@@ -395,25 +403,31 @@ function loggedOf([id, list]: [string, string[]]): Logged {
   return logged;
 }
 
-function newestOf(row: readonly string[]): Newest {
-  const [key, seq, attempt, type, head, jobEpoch, jobSeq, ...fields] = row as [
-    string,
-    string,
-    string,
-    EventType,
-    string,
-    string,
-    string,
-    ...string[],
-  ];
-  const newest: Newest = {
-    key,
-    seq: Number(seq),
-    attempt: Number(attempt),
-    type,
-    head,
-    fields: new Map(pairs(fields)),
-  };
-  if (jobEpoch) newest.job = { jobId: key, position: { epoch: jobEpoch, seq: Number(jobSeq) } };
-  return newest;
+/** Newest values above a position, from keys and texts in turns (lua/common.lua), in order. */
+function newestOf(list: readonly string[], head: number, after = 0): Newest[] {
+  const values: Newest[] = [];
+  for (const [key, text] of pairs(list)) {
+    const lines = text.split("\n");
+    const [seq, attempt, type, own, jobEpoch, jobSeq] = lines as [
+      string,
+      string,
+      EventType,
+      string,
+      string,
+      string,
+    ];
+    const fields = new Map(pairs(lines.slice(6)));
+    // Above the head: set by a script that broke.
+    const newest: Newest = {
+      key,
+      seq: Math.min(Number(seq), head),
+      attempt: Number(attempt),
+      type,
+      head: own,
+      fields,
+    };
+    if (jobEpoch !== "-") newest.job = { jobId: key, position: { epoch: jobEpoch, seq: Number(jobSeq) } };
+    if (newest.seq > after) values.push(newest);
+  }
+  return values.sort((a, b) => a.seq - b.seq);
 }

@@ -49,7 +49,7 @@ describe("http: access", () => {
     ]);
   });
 
-  it("every route but the probes answers 401 without a token", async () => {
+  it("trap 28: every route but the probes answers 401 without a token", async () => {
     expect(guarded()).to.have.length.above(7);
     for (const { method, path } of guarded()) {
       const reply = await request(hub, filled(path), { role: null, method, ...body(method) });

@@ -106,7 +106,7 @@ describe("http: origins", () => {
     return outcome;
   };
 
-  it("WebSocket: allowed origins and none connect, others are refused", async () => {
+  it("trap 27: WebSocket: allowed origins and none connect, others are refused", async () => {
     for (const origin of [GOOD, ALSO, own(), undefined]) expect(await upgrade(origin)).to.equal("open");
     for (const origin of BAD.filter(Boolean)) expect(await upgrade(origin), origin).to.equal(400);
   });

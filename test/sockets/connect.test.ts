@@ -1,4 +1,5 @@
 /** Getting in: `welcome`, refusals, who may enter where, the end of a token, the end of the hub. */
+import { createHmac } from "node:crypto";
 import { expect } from "chai";
 import { signToken } from "../../src/auth.ts";
 import { CLOSES } from "../../src/protocol/codes.ts";
@@ -8,6 +9,7 @@ import {
   client,
   line,
   type Refusal,
+  SECRET,
   startTestHub,
   TENANT,
   type TestHub,
@@ -85,6 +87,29 @@ describe("sockets: connect", () => {
     }
   });
 
+  it("trap 25: refuses what jsonwebtoken alone would take: no end, an unknown extension, a text for claims", async () => {
+    const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const signed = (header: object, claims: unknown) => {
+      const text = `${part({ alg: "HS256", typ: "JWT", ...header })}.${part(claims)}`;
+      return `${text}.${createHmac("sha256", SECRET).update(text).digest("base64url")}`;
+    };
+    const claims = { sub: "x", tenant_id: TENANT, role: "admin" };
+    const exp = Math.floor(Date.now() / 1_000) + 60;
+    for (const namespace of ["/", "/trainer"]) {
+      for (const given of [
+        signed({}, claims),
+        signed({ crit: ["x"], x: 1 }, { ...claims, exp }),
+        signed({}, "a text"),
+        signed({ alg: "none" }, { ...claims, exp }),
+        `${part({ alg: "none" })}.${part({ ...claims, exp })}.`,
+      ])
+        expect((await refusal(given, namespace)).code, given).to.equal("unauthorized");
+    }
+    const good = client(hub.url, signed({}, { ...claims, exp }));
+    await good.connected();
+    good.close();
+  });
+
   it("refuses a token that has ended", async () => {
     expect(await refusal(token("watcher", { ttl: -1 }))).to.deep.include({
       code: "token_expired",
@@ -135,20 +160,20 @@ describe("sockets: connect", () => {
 
   for (const transport of ["websocket", "polling"]) {
     it(`when the token ends, tells and closes the transport (${transport})`, async () => {
-      const expiring = client(hub.url, token("watcher", { ttl: 1 }), "/", { transports: [transport] });
+      const expiring = client(hub.url, token("watcher", { ttl: 2 }), "/", { transports: [transport] });
       const welcome = await expiring.connected();
       const { code, meaning } = CLOSES.token_expired;
       const closing = await expiring.next<Closing>("closing");
       expect(closing).to.deep.equal({ reason: "token_expired", code, reconnect: false, message: meaning });
       // The transport is closed, not the socket: a server-side disconnect would say "io server disconnect".
       expect(await expiring.next("disconnect")).to.equal("transport close");
-      expect(Date.now() - Date.parse(welcome.expires_at)).to.be.within(0, 2_500);
+      expect(Date.now() - Date.parse(welcome.expires_at)).to.be.within(0, 3_000);
       await until("the connection is gone", () => !hub.io.of("/").sockets.has(welcome.client_id));
     });
   }
 
   it("closes the other namespace's connection with the token that ends first", async () => {
-    const trainer = client(hub.url, token("trainer", { ttl: 1 }), "/trainer");
+    const trainer = client(hub.url, token("trainer", { ttl: 2 }), "/trainer");
     await trainer.connected();
     expect(await trainer.next<Closing>("closing")).to.include({ reason: "token_expired" });
     expect(await trainer.next("disconnect")).to.equal("transport close");

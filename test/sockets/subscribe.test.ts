@@ -240,6 +240,21 @@ for (const redis of ["memory", "plain"] as const) {
       ]);
     });
 
+    it("subscribe {max_rate, since} brings the newest value again, which may have been held back", async () => {
+      await hub.publish(line(job));
+      const { epoch } = await watcher.subscribe({ job_id: job, max_rate: 0.1 });
+      await hub.publish([progress(job, { step: 1 }), progress(job, { step: 2 }), line(job)]);
+      await watcher.reach(5, "log");
+      expect(seqs()).to.deep.equal([3, 5]);
+      const resumed = await hub.watcher();
+      const since = { epoch: epoch as string, seq: 5 };
+      const answer = await resumed.subscribe({ job_id: job, max_rate: 0.1, since });
+      expect(answer.events.map(({ seq }) => seq)).to.deep.equal([4]);
+      expect(answer.events[0]).to.have.deep.property("data", { step: 2 });
+      expect(answer).to.include({ seq: 5, recovered: true });
+      resumed.close();
+    });
+
     it("subscribe {wait} to a job that does not exist yet, and events from its first", async () => {
       const answer = await watcher.subscribe({ job_id: job, wait: 10 });
       expect(answer).to.deep.include({ epoch: null, seq: 0, recovered: true, snapshot: null, events: [] });

@@ -133,7 +133,7 @@ local producers = known('HMGET', keys.producers, 'producer', function(text)
   local stored = incarnation .. ' ' .. n .. ' ' .. seq
   return { incarnation = tonumber(incarnation), n = tonumber(n), seq = tonumber(seq), stored = stored }
 end)
-local newest = is_job and known('HMGET', keys.newest, 'key', cmsgpack.unpack)
+local newest = is_job and known('HMGET', keys.newest, 'key', unpack_newest)
 
 local seq = meta.seq
 local job_exists = not fresh
@@ -239,7 +239,7 @@ if endings > 0 and (in_set or has_progress) then
   sizes[KEYS[5]] = redis.call('ZCARD', KEYS[5])
   for i, key in ipairs({ 'training_progress\31\31', 'training_progress\31\0310' }) do
     local stored = not newest[key] and not fresh and redis.call('HGET', keys.newest, key)
-    progress[i] = newest[key] or stored and cmsgpack.unpack(stored) or false
+    progress[i] = newest[key] or stored and unpack_newest(stored) or false
   end
 end
 
@@ -345,9 +345,8 @@ set_all('HSET', keys.producers, producer_list)
 if is_job then
   for key, value in pairs(newest) do
     if value.changed then
-      value.changed = nil
       newest_list[#newest_list + 1] = key
-      newest_list[#newest_list + 1] = cmsgpack.pack(value)
+      newest_list[#newest_list + 1] = pack_newest(value)
     end
   end
   set_all('HSET', keys.newest, newest_list)

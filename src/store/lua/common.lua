@@ -250,6 +250,26 @@ local function set_lives(meta, due, keys, made, now)
   end
 end
 
+-- A newest value is lines of text, and so read without Lua's help: seq, attempt, type, head, epoch and seq of the job
+-- (`-` and 0 but on the tenant's feed), then fields and their JSON in turns.
+local function pack_newest(value, job_epoch, job_seq)
+  local lines = { int(value.seq), value.attempt, value.type, value.head, job_epoch or '-', int(job_seq or 0) }
+  for field, json in pairs(value.fields) do
+    lines[#lines + 1] = field
+    lines[#lines + 1] = json
+  end
+  return table.concat(lines, '\n')
+end
+
+local function unpack_newest(text)
+  local lines = {}
+  for line in string.gmatch(text, '[^\n]+') do lines[#lines + 1] = line end
+  local value = { seq = tonumber(lines[1]), attempt = tonumber(lines[2]), type = lines[3], head = lines[4], fields = {},
+    size = (#lines - 6) / 2 }
+  for i = 7, #lines, 2 do value.fields[lines[i]] = lines[i + 1] end
+  return value
+end
+
 -- An event on the tenant feed's log.
 -- tenant: { meta, stream, outbox }
 local function add_to_tenant(tenant, type, job, job_epoch, job_seq, head, data)
@@ -272,9 +292,8 @@ local function add_progress(tenant, job, job_epoch, values, max_newest)
   if not value then return end
   local meta = tenant.meta
   local seq, data = meta.seq + 1, join_fields(value.fields)
-  redis.call('HSET', tenant.newest, job, cmsgpack.pack({
-    seq = seq, attempt = value.attempt, type = value.type, head = value.head, fields = value.fields,
-    job_epoch = job_epoch, job_seq = value.seq }))
+  local shown = { seq = seq, attempt = value.attempt, type = value.type, head = value.head, fields = value.fields }
+  redis.call('HSET', tenant.newest, job, pack_newest(shown, job_epoch, value.seq))
   redis.call('ZADD', tenant.order, seq, job)
   local over = redis.call('ZCARD', tenant.order) - max_newest
   if over > 0 then

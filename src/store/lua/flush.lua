@@ -14,7 +14,7 @@ for i = 6, #ARGV do
     gone[#gone + 1] = ARGV[i]
   elseif now - shown >= tonumber(ARGV[5]) or now < shown then
     local values = redis.call('HMGET', job_newest, 'training_progress\31\31', 'training_progress\31\0310')
-    for v = 1, 2 do values[v] = values[v] and cmsgpack.unpack(values[v]) end
+    for v = 1, 2 do values[v] = values[v] and unpack_newest(values[v]) end
     due[#due + 1] = { id = ARGV[i], epoch = m[1], meta = job_meta, values = values }
   end
 end

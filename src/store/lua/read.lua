@@ -1,36 +1,43 @@
 -- A page of a feed after a cursor, with the head and the newest values, in one step.
 --
--- KEYS   1 meta, 2 newest (hash), then one or two streams
--- ARGV   epoch of the cursor ('' for any), after, events at most, bytes at most, then of each stream e|l
--- Returns { epoch, seq, reset 0|1, newest, then of each stream: { last seq, entries } }, or {} if there is no feed
+-- KEYS   1 meta, 2 newest (hash), 3 on the tenant's feed its order (zset), then one or two streams
+-- ARGV   epoch of the cursor ('' for any), after, events at most, bytes at most, 1 on the tenant's feed, then of each
+--        stream e|l
+-- Returns { epoch, seq, reset 0|1, newest pairs, then of each stream: { last seq, entries } }, or {} if there is no
+--        feed. Newest are key and text (see pack_newest in common.lua), some of which may not be above the cursor.
 
 local meta = redis.call('HMGET', KEYS[1], 'e', 'n', 'se', 'sl', 'c')
 if not meta[1] then return {} end
 local after, head = tonumber(ARGV[2]), tonumber(meta[2])
 if (ARGV[1] ~= '' and ARGV[1] ~= meta[1]) or after > head then return { meta[1], meta[2], 1, {} } end
 
-local newest = {}
-if tonumber(meta[5]) > after then
+local newest, first_stream = {}, 3
+if ARGV[5] == '1' then
+  first_stream = 4
+  local keys = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[2], '+inf')
+  if #keys > 0 then
+    local texts = redis.call('HMGET', KEYS[2], unpack(keys))
+    for i, key in ipairs(keys) do
+      if texts[i] then
+        newest[#newest + 1] = key
+        newest[#newest + 1] = texts[i]
+      end
+    end
+  end
+elseif tonumber(meta[5]) > after then
   local all = redis.call('HGETALL', KEYS[2])
   for i = 1, #all, 2 do
-    local value = cmsgpack.unpack(all[i + 1])
-    local seq = math.min(value.seq, head) -- above the head: set by a script that broke
-    if seq > after then
-      local row = { all[i], string.format('%.0f', seq), tostring(value.attempt), value.type, value.head,
-        value.job_epoch or '', string.format('%.0f', value.job_seq or 0) }
-      for field, json in pairs(value.fields) do
-        row[#row + 1] = field
-        row[#row + 1] = json
-      end
-      newest[#newest + 1] = row
+    if tonumber(string.match(all[i + 1], '^%d+')) > after then
+      newest[#newest + 1] = all[i]
+      newest[#newest + 1] = all[i + 1]
     end
   end
 end
 
 local reply = { meta[1], meta[2], 0, newest }
 local limit, max_bytes = tonumber(ARGV[3]), math.max(1, tonumber(ARGV[4]))
-for s = 3, #KEYS do
-  local last = ARGV[2 + s] == 'l' and meta[4] or meta[3]
+for s = first_stream, #KEYS do
+  local last = ARGV[6 + s - first_stream] == 'l' and meta[4] or meta[3]
   local entries, bytes, from = {}, 0, '(' .. ARGV[2] .. '-0'
   while #entries < limit and bytes < max_bytes do
     -- Up to the meta's last: what lies above was never committed.
