@@ -1,5 +1,6 @@
 /** A page of the store as the items that a watcher gets: events and gaps, in order. */
 import type { FeedEvent, FeedName } from "../bus/bus.ts";
+import { EVENTS } from "../protocol/events.ts";
 import type { DeliveredEvent, EventType, Gap } from "../protocol/types.ts";
 import type { Page } from "../store/store.ts";
 import { loggedWire, newestWire } from "../store/wire.ts";
@@ -70,7 +71,7 @@ export function wants(filter: Filter, item: Item): boolean {
 /** Whether a gap in a stream can have swallowed something that the filter lets through. */
 export function concerns({ types }: Filter, stream: "events" | "log" | undefined): boolean {
   if (!types || stream === undefined) return true;
-  return stream === "log" ? types.has("log") : [...types].some((type) => type !== "log");
+  return [...types].some((type) => EVENTS[type].stream === stream);
 }
 
 /** The tenant's snapshot shows only what the token may see. */

@@ -29,7 +29,7 @@ export class Subscription implements Filter {
   readonly types: ReadonlySet<EventType> | undefined;
   readonly maySee: ((jobId: string) => boolean) | undefined;
   readonly subscriber: Subscriber;
-  readonly waitUntil: number | undefined;
+  waitUntil: number | undefined;
   readonly #throttle: Throttle | undefined;
   #epoch: string | null;
   #start: number;
@@ -122,6 +122,7 @@ export class Subscription implements Filter {
   /** The feed that it waited for is there. */
   begin(epoch: string): void {
     if (this.#epoch !== null) return;
+    this.waitUntil = undefined;
     this.#epoch = epoch;
     this.#seq = 0;
     this.#told = 0;

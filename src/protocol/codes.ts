@@ -48,6 +48,11 @@ export const REPLY_ERRORS = {
     temporary: false,
     meaning: "The browser's origin is not in CORS_ORIGINS.",
   },
+  too_many_connections: {
+    status: 503,
+    temporary: true,
+    meaning: "The instance has as many connections as it may (refused at the handshake).",
+  },
   already_connected: {
     status: 409,
     temporary: false,

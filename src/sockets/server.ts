@@ -173,8 +173,8 @@ export class Sockets {
     const { corsOrigins, maxConnections } = this.#options;
     const full = (this.#io.engine?.clientsCount ?? 0) >= maxConnections;
     if (!originAllowed(request.headers, corsOrigins)) done("origin_not_allowed", false);
-    else if (full) done("too_many_connections", false);
-    else if (this.#closing) done("shutdown", false);
+    else if (full) done("too_many_connections" satisfies ErrorCode, false);
+    else if (this.#closing) done("unavailable", false);
     else done(null, true);
   }
 
