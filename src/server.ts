@@ -95,6 +95,7 @@ async function openStore(
   const redis = await RedisLink.open({
     url: config.redisUrl,
     timeoutMs: config.redisTimeoutMs,
+    generationKey: keys.generation,
     onState: (state, detail) =>
       state === "ready"
         ? log.info({ generation: detail }, "Redis is back")

@@ -10,6 +10,7 @@ import { LIMITS } from "../protocol/limits.ts";
 import type {
   Cursor,
   DeliveredEvent,
+  JobSummary,
   SubscribeAllAnswer,
   SubscribeAnswer,
   SubscribeRequest,
@@ -19,6 +20,10 @@ import { type Opening, START } from "./open.ts";
 import type { Subscriber, Subscription } from "./subscription.ts";
 
 const RETRY_MS = 500;
+/** Jobs that are opened side by side. */
+const AT_A_TIME = 16;
+/** A page that takes longer is answered with what it has. */
+const PAGE_MS = 2_000;
 
 export class AllJobs {
   readonly #hub: Hub;
@@ -32,6 +37,10 @@ export class AllJobs {
   readonly #following = new Map<string, Subscription | null>();
   /** Jobs of later pages. */
   readonly #pending = new Map<string, Cursor | undefined>();
+  /** Jobs for which there is no room, told after the first answer. */
+  readonly #left = new Set<string>();
+  /** The job that was created last, as far as is known. */
+  #newest: string | undefined;
   /** Of the jobs that are followed. */
   readonly #ended = new Set<string>();
   /** Jobs heard of before the first answer: what they bring follows it. */
@@ -52,19 +61,26 @@ export class AllJobs {
 
   /** Finds the jobs. Then `page` reads the answers, one page a call. */
   async begin(since: Record<string, Cursor> | undefined): Promise<void> {
-    for (const [jobId, cursor] of Object.entries(since ?? {})) this.#pending.set(jobId, cursor);
     this.#tenant = await this.#hub.listen(this.#identity, {
       deliver: (event) => this.#hear(event),
       gap: () => void this.#rescan(),
       position() {},
       waitExpired() {},
     });
-    const active = await this.#hub.activeJobs(this.#identity, LIMITS.allJobs);
-    for (const jobId of active) {
-      if (this.#pending.size >= LIMITS.allJobs) break;
-      // Who resumes has missed the beginning of jobs that it does not name.
-      if (!this.#pending.has(jobId)) this.#pending.set(jobId, since && START);
+    const jobs = await this.#hub.allJobs(this.#identity);
+    this.#newest ??= jobs[0]?.job_id;
+    // Who resumes has missed the beginning of jobs that it does not name.
+    for (const { job_id } of jobs.filter(isActive)) this.#expect(job_id, since?.[job_id] ?? (since && START));
+    for (const [jobId, cursor] of Object.entries(since ?? {})) {
+      if (this.#pending.has(jobId)) continue;
+      this.#ended.add(jobId);
+      this.#expect(jobId, cursor);
     }
+  }
+
+  #expect(jobId: string, since: Cursor | undefined): void {
+    if (this.#pending.size < LIMITS.allJobs) this.#pending.set(jobId, since);
+    else this.#left.add(jobId);
   }
 
   /** Whether `next` is what the last page's answer said. */
@@ -74,25 +90,7 @@ export class AllJobs {
 
   /** As `Hub.open`, for as many jobs as fit into one page. */
   async page(): Promise<{ finish(): SubscribeAllAnswer; start(): void; abandon(): void }> {
-    const read: Array<{ jobId: string; opening?: Opening; bytes: number }> = [];
-    let bytes = 0;
-    try {
-      for (const [jobId, since] of this.#pending) {
-        const opening = await this.#open(jobId, since);
-        const size = opening ? sizeOf(opening.finish()) : 0;
-        // The first job always fits; one that does not is read again for the next page.
-        if (read.length > 0 && bytes + size > LIMITS.pageBytes) {
-          opening?.abandon();
-          break;
-        }
-        bytes += size;
-        read.push({ jobId, bytes: size, ...(opening && { opening }) });
-        if (bytes >= LIMITS.pageBytes) break;
-      }
-    } catch (error) {
-      for (const { opening } of read) opening?.abandon();
-      throw error;
-    }
+    const read = await this.#readJobs();
     const abandon = () => {
       for (const { opening } of read) opening?.abandon();
     };
@@ -111,10 +109,42 @@ export class AllJobs {
         if (this.#closed) return abandon();
         for (const { jobId, opening } of read) this.#join(jobId, opening);
         this.#answered = true;
+        for (const jobId of this.#left) this.#tellLeft(jobId, START);
+        this.#left.clear();
         for (const [jobId, from] of this.#heard) this.#learn(jobId, from);
         this.#heard.clear();
       },
     };
+  }
+
+  /** Jobs of one page: what fits by bytes and by time, and one at least. */
+  async #readJobs(): Promise<Array<{ jobId: string; opening: Opening | undefined }>> {
+    const read: Array<{ jobId: string; opening: Opening | undefined }> = [];
+    const waiting = [...this.#pending];
+    const until = performance.now() + PAGE_MS;
+    let bytes = 0;
+    while (waiting.length > 0 && bytes < LIMITS.pageBytes && performance.now() < until) {
+      const part = waiting.splice(0, AT_A_TIME);
+      const opened = await Promise.allSettled(part.map(([jobId, since]) => this.#open(jobId, since)));
+      const failed = opened.find((one) => one.status === "rejected");
+      for (const [i, one] of opened.entries()) {
+        const opening = one.status === "fulfilled" ? one.value : undefined;
+        const size = opening ? sizeOf(opening.finish()) : 0;
+        // What does not fit is read again for the next page.
+        if (failed || (read.length > 0 && bytes + size > LIMITS.pageBytes)) {
+          opening?.abandon();
+          bytes = Number.POSITIVE_INFINITY;
+        } else {
+          bytes += size;
+          read.push({ jobId: part[i]?.[0] as string, opening });
+        }
+      }
+      if (failed) {
+        for (const { opening } of read) opening?.abandon();
+        throw failed.reason;
+      }
+    }
+    return read;
   }
 
   positions() {
@@ -153,6 +183,7 @@ export class AllJobs {
     if (jobId === "" || (type !== "job_created" && type !== "training_status")) return;
     const { data, job_position } = JSON.parse(event.wire) as DeliveredEvent<"training_status">;
     const ended = type === "training_status" && TERMINAL_STATUSES.has(data.status);
+    if (type === "job_created") this.#newest = jobId;
     if (!ended) this.#ended.delete(jobId);
     else if (this.#following.has(jobId)) this.#ended.add(jobId);
     if (ended || !job_position) return;
@@ -166,13 +197,15 @@ export class AllJobs {
     else if (!this.#heard.has(jobId)) this.#heard.set(jobId, from);
   }
 
-  /** Some news of jobs was lost: look which ones there are. */
+  /** Some news of jobs was lost: look which ones there are, and which have come and ended meanwhile. */
   async #rescan(): Promise<void> {
     while (!this.#closed) {
       try {
-        for (const jobId of await this.#hub.activeJobs(this.#identity, LIMITS.allJobs)) {
-          if (this.#following.has(jobId) || this.#pending.has(jobId)) continue;
-          this.#learn(jobId, START);
+        const jobs = await this.#hub.allJobs(this.#identity);
+        const known = jobs.findIndex(({ job_id }) => job_id === this.#newest);
+        this.#newest = jobs[0]?.job_id;
+        for (const [i, job] of jobs.entries()) {
+          if (isActive(job) || i < known || known < 0) this.#learn(job.job_id, START);
         }
         return;
       } catch (error) {
@@ -219,7 +252,7 @@ export class AllJobs {
   }
 
   /** At the limit an ended job gives way; without one the new job is told as missing. */
-  #makeRoom(jobId: string, { epoch, seq }: Cursor): boolean {
+  #makeRoom(jobId: string, from: Cursor): boolean {
     if (this.#following.size + this.#pending.size < LIMITS.allJobs) return true;
     for (const ended of this.#ended) {
       const subscription = this.#following.get(ended);
@@ -229,6 +262,12 @@ export class AllJobs {
       this.#ended.delete(ended);
       return true;
     }
+    this.#tellLeft(jobId, from);
+    return false;
+  }
+
+  /** There is no room for a job. */
+  #tellLeft(jobId: string, { epoch, seq }: Cursor): void {
     this.#subscriber.gap({
       type: "gap",
       feed: "job",
@@ -237,13 +276,16 @@ export class AllJobs {
       seq,
       reason: "overflow",
     });
-    return false;
   }
 
   async #pause(error: unknown, what: string): Promise<void> {
     if (!(error instanceof HubError)) this.#hub.internal(error, what);
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS * (0.5 + Math.random())));
   }
+}
+
+function isActive({ status }: JobSummary): boolean {
+  return !TERMINAL_STATUSES.has(status);
 }
 
 function answerOf(jobId: string, opening: Opening | undefined): SubscribeAnswer & { job_id: string } {

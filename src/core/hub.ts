@@ -6,7 +6,6 @@ import { randomBytes } from "node:crypto";
 import { type Identity, maySee } from "../auth.ts";
 import type { Bus, FeedName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
-import { TERMINAL_STATUSES } from "../protocol/events.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type {
   EventType,
@@ -268,16 +267,14 @@ export class Hub {
     }
   }
 
-  /** Ids of the tenant's jobs that have not ended and that the token may see, newest first. */
-  async activeJobs(identity: Identity, limit: number): Promise<string[]> {
-    const active: string[] = [];
+  /** All jobs that the token may see, newest first: as many as a tenant may have. */
+  async allJobs(identity: Identity): Promise<JobSummary[]> {
+    const all: JobSummary[] = [];
     let before: string | undefined;
     for (;;) {
       const page = await this.jobs(identity, { limit: 100, ...(before !== undefined && { before }) });
-      for (const job of page.jobs) {
-        if (!TERMINAL_STATUSES.has(job.status) && active.length < limit) active.push(job.job_id);
-      }
-      if (page.next === undefined || active.length >= limit) return active;
+      all.push(...page.jobs);
+      if (page.next === undefined) return all;
       before = page.next;
     }
   }

@@ -43,6 +43,11 @@ export class Keys {
     return jobId === undefined ? this.tenant(tenantId).channel : this.job(tenantId, jobId).channel;
   }
 
+  /** Where the server's generation has its name. */
+  get generation(): string {
+    return `${this.#prefix}:generation`;
+  }
+
   /** Channels of the Socket.IO adapter. */
   get adapter(): string {
     return `${this.#prefix}:sockets`;

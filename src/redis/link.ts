@@ -7,6 +7,7 @@
  */
 import { Redis, type RedisOptions } from "ioredis";
 import { HubError } from "../protocol/codes.ts";
+import { confirmGeneration, field } from "./generation.ts";
 
 export type { Redis } from "ioredis";
 
@@ -14,17 +15,25 @@ export interface RedisLinkOptions {
   url: string;
   /** ms; a command without a reply for so long is answered `unavailable`. */
   timeoutMs: number;
+  /** Where the server keeps the name of its generation; default `trainwire:generation`. */
+  generationKey?: string;
   /** Told once when the link is lost and once when it is back. */
   onState?: (state: "ready" | "lost", detail: string) => void;
 }
+
+/** How often each connection must show that it lives. */
+const PING_MS = 2_000;
 
 export class RedisLink {
   readonly commands: Redis;
   readonly #options: RedisLinkOptions;
   readonly #clients: Redis[] = [];
   #generation: string | undefined;
+  /** Rises with every end of the connection for commands. */
+  #connection = 0;
   #lost = false;
   #closed = false;
+  readonly #watch: NodeJS.Timeout;
 
   private constructor(options: RedisLinkOptions) {
     this.#options = options;
@@ -33,11 +42,15 @@ export class RedisLink {
       commandTimeout: options.timeoutMs,
     });
     this.commands.on("close", () => {
+      this.#connection++;
       this.#generation = undefined;
       if (!this.#lost && !this.#closed) options.onState?.("lost", "connection closed");
       this.#lost = true;
     });
     this.commands.on("ready", () => void this.#learn());
+    this.#watch = setInterval(() => {
+      for (const client of this.#clients) void this.#isAlive(client);
+    }, PING_MS);
   }
 
   /** @throws Error in one line, when the server cannot be reached or cannot serve. */
@@ -50,7 +63,7 @@ export class RedisLink {
     try {
       await link.commands.connect();
       await refuseUnfit(link.commands);
-      link.#generation = await generationOf(link.commands);
+      link.#generation = await link.#confirm();
       return link;
     } catch (error) {
       link.close();
@@ -66,8 +79,7 @@ export class RedisLink {
   }
 
   /**
-   * Names what the server has kept. It differs when acknowledged writes may have been lost: after a restart or a
-   * failover, unless the server writes every command to disk before it answers.
+   * Names what the server has kept (generation.ts).
    *
    * @throws HubError `unavailable` while the link is down.
    */
@@ -83,6 +95,7 @@ export class RedisLink {
 
   close(): void {
     this.#closed = true;
+    clearInterval(this.#watch);
     for (const client of this.#clients) client.disconnect();
   }
 
@@ -104,9 +117,32 @@ export class RedisLink {
     return client;
   }
 
-  async #learn(): Promise<void> {
+  #confirm(): Promise<string> {
+    return confirmGeneration(this.commands, this.#options.generationKey ?? "trainwire:generation");
+  }
+
+  /** A peer that has vanished without a word shows only by its silence. */
+  async #isAlive(client: Redis): Promise<void> {
+    if (client.status !== "ready") return;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error("no answer")), this.#options.timeoutMs);
+    });
     try {
-      const generation = await generationOf(this.commands);
+      await Promise.race([client.ping(), late]);
+    } catch {
+      if (client.status === "ready") client.disconnect(true);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #learn(): Promise<void> {
+    const connection = this.#connection;
+    try {
+      const generation = await this.#confirm();
+      // An answer of the connection before says nothing of the server that is there now.
+      if (connection !== this.#connection) return;
       this.#generation = generation;
       if (this.#lost) this.#options.onState?.("ready", generation);
       this.#lost = false;
@@ -129,20 +165,6 @@ async function refuseUnfit(redis: Redis): Promise<void> {
   const ran = await redis.eval("#!lua flags=no-writes\nreturn 7", 0).catch((error: Error) => error);
   if (ran !== 7)
     throw new Error(`it does not run scripts (${ran instanceof Error ? ran.message : String(ran)})`);
-}
-
-async function generationOf(redis: Redis): Promise<string> {
-  const info = await redis.info();
-  const replication = field(info, "master_replid") ?? "unknown";
-  const failedOver = !/^0*$/.test(field(info, "master_replid2") ?? "");
-  if (failedOver || field(info, "aof_enabled") !== "1") return replication;
-  // Managed servers may refuse CONFIG; then nothing is known, and a restart counts as a loss.
-  const [, sync] = (await redis.config("GET", "appendfsync").catch(() => [])) as string[];
-  return sync === "always" ? "durable" : replication;
-}
-
-function field(info: string, name: string): string | undefined {
-  return new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1];
 }
 
 /** Without the password. */

@@ -80,8 +80,8 @@ export class Watcher {
     const opening = await this.#hub.open(this.#connection.identity, request, this.#subscriber());
     if (this.#gone) return opening.abandon();
     const answer = opening.finish();
-    const before = this.#subscriptions.get(key);
-    if (before && !answer.more) this.#hub.leave(before);
+    // Also before the first of several pages: a live event above it would pass what is still to be read.
+    this.#leave(key);
     // From here to the end of the turn: answer, what came meanwhile, live events.
     reply(answer);
     const subscription = opening.start();

@@ -39,8 +39,10 @@ export const SCRIPTS = {
 type ScriptName = keyof typeof SCRIPTS;
 
 const TAIL_CHUNK = 250;
-/** Jobs of one flush; the rest follows at the next. */
+/** Jobs of one script that flushes. */
 const FLUSH_JOBS = 100;
+/** At most once in this time a tenant's index is searched for jobs that are gone. */
+const SWEEP_MS = 1_000;
 
 export interface RedisStoreOptions extends StoreOptions {
   redis: RedisLink;
@@ -123,16 +125,18 @@ export class RedisStore implements Store {
 
   async flushTenant(tenantId: string): Promise<void> {
     const { dirty } = this.#keys.tenant(tenantId);
-    const jobs = await this.#call((redis) => redis.srandmember(dirty, FLUSH_JOBS));
-    if (jobs.length === 0) return;
-    const keys = this.#tenantKeys(tenantId);
-    for (const jobId of jobs) {
-      const job = this.#keys.job(tenantId, jobId);
-      keys.push(job.meta, job.newest);
-    }
+    const jobs = await this.#call((redis) => redis.srandmember(dirty, TENANT_NEWEST));
     const life = Math.max(this.#options.ttlSilent, this.#options.ttlFinished) * 1_000;
-    const args = [this.#redis.generation, newEpoch(), life, TENANT_NEWEST, TENANT_PROGRESS_MS, ...jobs];
-    await this.#run("flush", keys, args);
+    for (let i = 0; i < jobs.length; i += FLUSH_JOBS) {
+      const some = jobs.slice(i, i + FLUSH_JOBS);
+      const keys = this.#tenantKeys(tenantId);
+      for (const jobId of some) {
+        const job = this.#keys.job(tenantId, jobId);
+        keys.push(job.meta, job.newest);
+      }
+      const args = [this.#redis.generation, newEpoch(), life, TENANT_NEWEST, TENANT_PROGRESS_MS, ...some];
+      await this.#run("flush", keys, args);
+    }
   }
 
   async read(feed: FeedName, options: ReadOptions): Promise<Page> {
@@ -291,16 +295,17 @@ export class RedisStore implements Store {
     return { living, forgotten };
   }
 
-  /** Looks through all jobs of a tenant, once however many ask for it at a time. */
+  /** Looks through all jobs of a tenant, for all who ask within a second. */
   #forgetGone(tenantId: string): Promise<number> {
-    const running = this.#sweeps.get(tenantId);
-    if (running) return running;
+    const known = this.#sweeps.get(tenantId);
+    if (known) return known;
     const { index } = this.#keys.tenant(tenantId);
     const sweep = this.#call((redis) => redis.zrange(index, "0", "-1"))
       .then((ids) => this.#living(tenantId, ids))
-      .then(({ forgotten }) => forgotten)
-      .finally(() => this.#sweeps.delete(tenantId));
+      .then(({ forgotten }) => forgotten);
     this.#sweeps.set(tenantId, sweep);
+    const forget = () => this.#sweeps.delete(tenantId);
+    sweep.then(() => setTimeout(forget, SWEEP_MS).unref(), forget);
     return sweep;
   }
 

@@ -15,8 +15,8 @@ while ARGV[at] do
   at = at + 2
 end
 return {
-  job_wire(ARGV[1], tonumber(ARGV[2]), ARGV[5], ARGV[6]),
-  tenant_wire(ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]),
+  job_lines(ARGV[1], tonumber(ARGV[2]), 'd', 'log', 'job', 'a key', ARGV[5], ARGV[6]),
+  tenant_lines(ARGV[1], tonumber(ARGV[2]), 'c', 'log', '', '', ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]),
   join_fields(fields),
 }`;
 

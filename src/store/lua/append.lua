@@ -275,8 +275,7 @@ local function add(entry)
   else
     meta.conflatable = entry.seq
   end
-  put(outbox, meta.epoch, entry.seq, entry.class, entry.type, job_id, entry.key,
-    job_wire(meta.epoch, entry.seq, entry.head, entry.data))
+  put(outbox, job_lines(meta.epoch, entry.seq, entry.class, entry.type, job_id, entry.key, entry.head, entry.data))
 end
 
 local function patch(entry)

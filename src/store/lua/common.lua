@@ -7,7 +7,7 @@
 -- mark above the head tells the next script that the one before has not come to its end: see `repair`.
 
 local function int(n)
-  return string.format('%.0f', n)
+  return string.format('%d', n)
 end
 
 local function now_ms()
@@ -15,16 +15,21 @@ local function now_ms()
   return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 end
 
-local function job_wire(epoch, seq, head, data)
-  return '{"feed":"job","epoch":"' .. epoch .. '","seq":' .. int(seq) .. ',' .. head .. ',"data":' .. data .. '}'
+-- An event on the bus: a line of header (see bus/redis.ts) and a line of JSON, the same as wire.ts makes. One
+-- expression each, because Redis' Lua hashes every string it makes, byte by byte.
+local function job_lines(epoch, seq, class, type, job, key, head, data)
+  local at = int(seq)
+  return '1 ' .. epoch .. ' ' .. at .. ' ' .. class .. ' ' .. type .. ' ' .. job .. ' ' .. key
+    .. '\n{"feed":"job","epoch":"' .. epoch .. '","seq":' .. at .. ',' .. head .. ',"data":' .. data .. '}'
 end
 
-local function tenant_wire(epoch, seq, job_epoch, job_seq, head, data)
-  local position = ''
+local function tenant_lines(epoch, seq, class, type, job, key, job_epoch, job_seq, head, data)
+  local at, position = int(seq), ''
   if job_epoch ~= '' then
     position = '"job_position":{"epoch":"' .. job_epoch .. '","seq":' .. int(job_seq) .. '},'
   end
-  return '{"feed":"tenant","epoch":"' .. epoch .. '","seq":' .. int(seq) .. ',' .. position .. head .. ',"data":' .. data .. '}'
+  return '1 ' .. epoch .. ' ' .. at .. ' ' .. class .. ' ' .. type .. ' ' .. job .. ' ' .. key
+    .. '\n{"feed":"tenant","epoch":"' .. epoch .. '","seq":' .. at .. ',' .. position .. head .. ',"data":' .. data .. '}'
 end
 
 -- By bytes, as wire.ts; `<` would follow the server's locale.
@@ -52,21 +57,21 @@ local function join_fields(fields)
   return '{' .. table.concat(plain, ',') .. '}'
 end
 
--- Bus messages: pairs of lines, a header and an event (see bus/redis.ts). They are kept until everything is committed.
+-- Bus messages are pairs of lines. They are kept until everything is committed.
 local function new_outbox(channel)
   return { channel = channel, messages = {}, lines = {}, bytes = 0 }
 end
 
 local function close_message(outbox)
-  if #outbox.lines == 0 then return end
-  outbox.messages[#outbox.messages + 1] = table.concat(outbox.lines, '\n')
+  local lines = outbox.lines
+  if #lines == 0 then return end
+  outbox.messages[#outbox.messages + 1] = lines[2] and table.concat(lines, '\n') or lines[1]
   outbox.lines, outbox.bytes = {}, 0
 end
 
-local function put(outbox, epoch, seq, class, type, job, key, wire)
-  outbox.lines[#outbox.lines + 1] =
-    '1 ' .. epoch .. ' ' .. int(seq) .. ' ' .. class .. ' ' .. type .. ' ' .. job .. ' ' .. key .. '\n' .. wire
-  outbox.bytes = outbox.bytes + #wire
+local function put(outbox, lines)
+  outbox.lines[#outbox.lines + 1] = lines
+  outbox.bytes = outbox.bytes + #lines
   if outbox.bytes > 262144 then close_message(outbox) end
 end
 
@@ -277,7 +282,7 @@ local function add_to_tenant(tenant, type, job, job_epoch, job_seq, head, data)
   local seq = meta.seq + 1
   redis.call('XADD', tenant.stream, seq, 't', type, 'p', meta.last.e, 'h', head, 'd', data, 'j', job, 'e', job_epoch,
     'q', job_seq)
-  put(tenant.outbox, meta.epoch, seq, 'd', type, job, '', tenant_wire(meta.epoch, seq, job_epoch, job_seq, head, data))
+  put(tenant.outbox, tenant_lines(meta.epoch, seq, 'd', type, job, '', job_epoch, job_seq, head, data))
   meta.seq, meta.last.e = seq, seq
   meta.bytes.e = meta.bytes.e + #head + #data + 64
 end
@@ -302,7 +307,6 @@ local function add_progress(tenant, job, job_epoch, values, max_newest)
       redis.call('ZREM', tenant.order, old)
     end
   end
-  put(tenant.outbox, meta.epoch, seq, 'c', value.type, job, job,
-    tenant_wire(meta.epoch, seq, job_epoch, value.seq, value.head, data))
+  put(tenant.outbox, tenant_lines(meta.epoch, seq, 'c', value.type, job, job, job_epoch, value.seq, value.head, data))
   meta.seq, meta.conflatable = seq, seq
 end
