@@ -1,5 +1,6 @@
 import type { TrainingStatus } from "../src/protocol/types.ts";
 import { type Item, merge } from "./conflate.ts";
+import { TERMINAL_STATUSES } from "./event-table.ts";
 
 interface Lane {
   items: Item[];
@@ -17,9 +18,7 @@ const VICTIMS: ReadonlyArray<(item: Item) => boolean> = [
 ];
 
 function isTerminal({ event }: Item): boolean {
-  if (event.type !== "training_status") return false;
-  const { status } = event.data as TrainingStatus;
-  return status === "completed" || status === "failed" || status === "cancelled";
+  return event.type === "training_status" && TERMINAL_STATUSES.has((event.data as TrainingStatus).status);
 }
 
 /** Room is made for a sixteenth at a time, so that a full buffer does not sort itself at every event. */

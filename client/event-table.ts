@@ -31,9 +31,11 @@ export const KEPT_LIMITS = {
   eventBytes: 65_536,
   depth: 64,
   metrics: 64,
-  history: 1_000,
   allJobs: 1_000,
 } as const;
+
+/** Statuses that end a job; compared likewise. */
+export const TERMINAL_STATUSES: ReadonlySet<string> = new Set(["completed", "failed", "cancelled"]);
 
 export function isConflatable(type: string): boolean {
   return Object.hasOwn(CONFLATION, type) && CONFLATION[type as EventType] !== undefined;

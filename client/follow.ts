@@ -9,7 +9,7 @@ import type {
   SubscribeRequest,
 } from "../src/protocol/types.ts";
 import { TrainwireError } from "./errors.ts";
-import { KEPT_LIMITS } from "./event-table.ts";
+import { KEPT_LIMITS, TERMINAL_STATUSES } from "./event-table.ts";
 import { type Out, Track } from "./track.ts";
 
 /** What one subscription has received, and what to ask for next. Two kinds: of one feed, and of all jobs. */
@@ -66,8 +66,8 @@ class FeedFollow implements Follow {
   request(): SubscribeRequest {
     const { history, ...request } = this.#request;
     if (this.cursor) return { ...request, since: this.cursor };
-    // It waited for a job that may have begun while the connection was gone: from its first event on, as if it had been there.
-    if (this.#wasLive) return { ...request, history: KEPT_LIMITS.history };
+    // It waited for a job that may have begun while the connection was gone: from its first event on.
+    if (this.#wasLive) return { ...request, since: { epoch: "", seq: 0 } };
     return history === undefined ? request : { ...request, history };
   }
 
@@ -117,13 +117,19 @@ class AllFollow implements Follow {
    * Live events that came before the last page, of jobs that no page has brought yet. A job that the answer will bring
    * (the event came by a subscription of its own) and one that is new look alike until the last page is there.
    */
-  #early: DeliveredEvent[] = [];
+  #early: Array<DeliveredEvent | Gap> = [];
   /** There were more than fit: after the last page everything is asked for once more, from the cursors on. */
   #overflow = false;
+
+  /** Jobs that are over: the first to be forgotten. */
+  readonly #ended = new Set<string>();
+  /** Whether the application itself resumes. */
+  readonly #resumes: boolean;
 
   constructor({ since, ...request }: SubscribeRequest, out: Out) {
     this.#request = request;
     this.#out = out;
+    this.#resumes = since !== undefined;
     for (const [jobId, cursor] of Object.entries((since ?? {}) as Record<string, Cursor>))
       this.#track(jobId, cursor);
   }
@@ -141,9 +147,9 @@ class AllFollow implements Follow {
   request(): SubscribeRequest {
     if (this.#next !== undefined) return { ...this.#request, next: this.#next };
     const request: SubscribeRequest = { ...this.#request };
-    const since = this.cursors;
-    // A map, even an empty one, resumes: jobs that it does not name come from their first event on.
-    if (this.#wasLive || Object.keys(since).length > 0) request.since = since;
+    // A map, even an empty one, resumes: jobs that it does not name come from their first event on. A first answer that
+    // was cut is no beginning: the jobs that it has not brought are not new.
+    if (this.#wasLive || this.#resumes) request.since = this.cursors;
     return request;
   }
 
@@ -178,6 +184,7 @@ class AllFollow implements Follow {
   event(event: DeliveredEvent): void {
     const jobId = event.job_id;
     if (jobId === undefined) return;
+    if (event.type === "training_status") this.#note(jobId, event as DeliveredEvent<"training_status">);
     if (this.live || this.#tracks.get(jobId)?.live) {
       const track = this.#track(jobId);
       track.live = true;
@@ -188,8 +195,13 @@ class AllFollow implements Follow {
 
   gap(gap: Gap): void {
     if (gap.job_id === undefined) return;
+    if (!this.live && !this.#tracks.get(gap.job_id)?.live) {
+      if (this.#early.length < EARLY) this.#early.push(gap);
+      else this.#overflow = true;
+      return;
+    }
     const track = this.#track(gap.job_id);
-    track.live ||= this.live;
+    track.live = true;
     track.gap(gap);
     if (gap.epoch === null) this.#tracks.delete(gap.job_id);
   }
@@ -213,7 +225,15 @@ class AllFollow implements Follow {
     for (const track of this.#tracks.values()) track.live = true;
     const early = this.#early;
     this.#early = [];
-    for (const event of early) this.event(event);
+    for (const entry of early) {
+      if (entry.type === "gap") this.gap(entry);
+      else this.event(entry);
+    }
+  }
+
+  #note(jobId: string, { data }: DeliveredEvent<"training_status">): void {
+    if (TERMINAL_STATUSES.has(data.status)) this.#ended.add(jobId);
+    else this.#ended.delete(jobId);
   }
 
   /** The track of a job, moved to the end; beyond the limit the one that has not moved for longest is forgotten. */
@@ -222,8 +242,9 @@ class AllFollow implements Follow {
     this.#tracks.delete(jobId);
     this.#tracks.set(jobId, track);
     if (this.#tracks.size > KEPT_LIMITS.allJobs) {
-      const [oldest] = this.#tracks.keys();
+      const [oldest = [...this.#tracks.keys()][0]] = this.#ended;
       if (oldest !== undefined) this.#tracks.delete(oldest);
+      this.#ended.delete(oldest ?? "");
     }
     return track;
   }

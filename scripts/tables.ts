@@ -158,7 +158,7 @@ export function tables(): Record<string, string> {
       ["setting", "default", "unit, range", ""],
       (SETTINGS as readonly Setting[]).map((setting) => [
         code(setting.env),
-        setting.default === undefined ? (setting.derived ?? "") : code(setting.default),
+        setting.default ? code(setting.default) : (setting.derived ?? ""),
         bounds(setting),
         setting.about,
       ]),

@@ -117,8 +117,7 @@ export const SETTINGS = [
     kind: "name",
     derived: "`hub-` and six random characters",
     pattern: "^[A-Za-z0-9_-]{1,32}$",
-    about:
-      "Name of this hub, different on every instance; it is part of session ids, so a load balancer can route by it.",
+    about: "Name of this hub in `welcome`, status and logs, different on every instance.",
   },
   {
     env: "TRAINWIRE_KEY_PREFIX",
@@ -204,7 +203,8 @@ export const SETTINGS = [
     unit: "s",
     min: 1,
     max: YEAR_S,
-    about: "How long a job without a terminal status is kept after its last event.",
+    about:
+      "How long a job without a terminal status is kept after its last event; renewed when half of it is over.",
   },
   {
     env: "TRAINWIRE_CHECK_INTERVAL_MS",

@@ -21,7 +21,8 @@ interface Import {
   typeOnly: boolean;
 }
 
-const IMPORT = /^(?:import|export)\s+(type\s+)?[^'"]*?from\s+"([^"]+)"|^import\s+"([^"]+)"|\bimport\("([^"]+)"\)/gm;
+const IMPORT =
+  /^(?:import|export)\s+(type\s+)?[^'"]*?from\s+"([^"]+)"|^import\s+"([^"]+)"|\bimport\("([^"]+)"\)/gm;
 
 function imports(file: string): Import[] {
   return [...read(file).matchAll(IMPORT)].map(([, type, from, bare, dynamic]) => ({

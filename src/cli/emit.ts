@@ -79,7 +79,7 @@ async function emit(
   }
   if (!json) {
     const { stored, duplicates, refused } = totals;
-    console.log(`${count(stored)} stored, ${count(duplicates)} stored before, ${count(refused)} refused`);
+    console.log(`${count(stored)} stored, ${count(duplicates)} duplicates, ${count(refused)} refused`);
   }
   if (totals.refused > 0) process.exitCode = 1;
 }

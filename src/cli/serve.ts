@@ -23,7 +23,7 @@ async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
   const { startHub } = await import("../server.ts");
   const log = createLog({ level: config.logLevel });
   const running = await startHub(config, log);
-  const store = config.redisUrl === undefined ? "embedded store, for one process on one machine" : "Redis";
+  const store = config.redisUrl === undefined ? "in memory, for one process on one machine" : "Redis";
   log.info({ url: running.url, instance: config.instanceId, store }, "trainwire is listening");
   const trainer = demo ? demoAt(loopback(running.url), config, log) : undefined;
 
@@ -51,7 +51,7 @@ function demoAt(url: string, config: Config, log: Log) {
     url,
     log,
     onJob(jobId, pid) {
-      log.info({ job_id: jobId, pid }, "the demo trains");
+      log.info({ job_id: jobId, demo_pid: pid }, "the demo trains");
       if (!told) tellHowToWatch(url, config, log);
       told = true;
     },

@@ -98,9 +98,10 @@ function tellConnection(
     if (!isAway && !output.connection) console.error(`trainwire: ${harmless(message)}`);
     isAway = true;
   };
-  client.on("state", (state) => {
+  client.on("state", (state, previous) => {
     output.connection?.(state);
-    if (state === "reconnecting") away("the connection to the hub is lost; reconnecting");
+    if (state === "reconnecting" && previous === "connected")
+      away("the connection to the hub is lost; reconnecting");
   });
   client.on("welcome", ({ instance_id }) => {
     output.connection?.("connected", instance_id);

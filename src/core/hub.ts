@@ -17,7 +17,8 @@ import type {
   SubscribeRequest,
   TenantSnapshot,
 } from "../protocol/types.ts";
-import type { RawPoint, Store } from "../store/store.ts";
+import type { Entry, RawPoint, Store } from "../store/store.ts";
+import type { HealCounters } from "./feed.ts";
 import { Feeds } from "./feeds.ts";
 import { type Opening, type OpenOptions, openPage, readPage } from "./open.ts";
 import { type CheckContext, checkEvent, createdEntry, seesTenant } from "./publish.ts";
@@ -44,13 +45,16 @@ export interface HubLog {
   error(fields: object, message: string): void;
 }
 
-export interface HubCounters {
+export interface HubCounters extends HealCounters {
   published: number;
   duplicates: number;
   refused: number;
-  heals: number;
-  gaps: number;
-  delivered: number;
+}
+
+/** An event that was found good, and its place in the call. */
+interface Indexed {
+  index: number;
+  entry: Entry;
 }
 
 /** Jobs in a tenant's snapshot. */
@@ -73,12 +77,12 @@ export class Hub {
   readonly #open: Omit<OpenOptions, "name" | "filter" | "request" | "subscriber">;
 
   constructor(options: HubOptions) {
-    const { store, bus, log, counters, ...rest } = { ...options, counters: this.counters };
+    const { store, log } = options;
     this.instanceId = options.instanceId;
     this.#store = store;
     this.#log = log;
     const snapshot = (name: FeedName) => this.#snapshot(name);
-    this.feeds = new Feeds({ ...rest, store, bus, log, counters, snapshot });
+    this.feeds = new Feeds({ ...options, counters: this.counters, snapshot });
     this.#open = { store, feeds: this.feeds, snapshot, timeoutMs: options.timeoutMs };
   }
 
@@ -104,22 +108,19 @@ export class Hub {
     // Without a prototype: `__proto__` is an id like any other.
     const positions: PublishAnswer["positions"] = Object.create(null);
     const answer: PublishAnswer = { accepted: 0, duplicates: 0, positions, refused: [] };
-    const byFeed = new Map<
-      string | undefined,
-      Array<{ index: number; entry: ReturnType<typeof checkEvent>["entry"] }>
-    >();
+    const byJob = new Map<string | undefined, Indexed[]>();
     for (const [index, one] of inputs.entries()) {
       try {
         if (one instanceof HubError) throw one;
         const { jobId, entry } = checkEvent(one, context);
-        const group = byFeed.get(jobId);
+        const group = byJob.get(jobId);
         if (group) group.push({ index, entry });
-        else byFeed.set(jobId, [{ index, entry }]);
+        else byJob.set(jobId, [{ index, entry }]);
       } catch (error) {
         this.#refuse(answer, index, error);
       }
     }
-    await Promise.all([...byFeed].map(([jobId, group]) => this.#append(context, jobId, group, answer)));
+    await Promise.all([...byJob].map(([jobId, group]) => this.#append(context, jobId, group, answer)));
     answer.refused.sort((a, b) => a.index - b.index);
     this.counters.published += answer.accepted;
     this.counters.duplicates += answer.duplicates;
@@ -130,7 +131,7 @@ export class Hub {
   async #append(
     context: CheckContext,
     jobId: string | undefined,
-    group: ReadonlyArray<{ index: number; entry: ReturnType<typeof checkEvent>["entry"] }>,
+    group: readonly Indexed[],
     answer: PublishAnswer,
   ): Promise<void> {
     const { tenantId } = context.identity;
@@ -230,7 +231,7 @@ export class Hub {
   }
 
   async #summaries(tenantId: string, ids: readonly string[]): Promise<JobSummary[]> {
-    const states = await Promise.all(ids.map((jobId) => this.#store.job(tenantId, jobId)));
+    const states = await Promise.all(ids.map((jobId) => this.#store.job(tenantId, jobId, true)));
     return ids.flatMap((jobId, i) => {
       const state = states[i];
       return state ? [summaryOf(jobId, state)] : [];
@@ -269,13 +270,19 @@ export class Hub {
 
   /** All jobs that the token may see, newest first: as many as a tenant may have. */
   async allJobs(identity: Identity): Promise<JobSummary[]> {
-    const all: JobSummary[] = [];
+    const all = new Map<string, JobSummary>();
     let before: string | undefined;
     for (;;) {
-      const page = await this.jobs(identity, { limit: 100, ...(before !== undefined && { before }) });
-      all.push(...page.jobs);
-      if (page.next === undefined) return all;
-      before = page.next;
+      try {
+        const page = await this.jobs(identity, { limit: 100, ...(before !== undefined && { before }) });
+        for (const job of page.jobs) all.set(job.job_id, job);
+        if (page.next === undefined) return [...all.values()];
+        before = page.next;
+      } catch (error) {
+        // The job at which the next page begins has just expired.
+        if (!(error instanceof HubError && error.code === "invalid_cursor")) throw error;
+        before = undefined;
+      }
     }
   }
 

@@ -9,7 +9,7 @@ import type { Feeds } from "./feeds.ts";
 import { concerns, type Filter, type Item, itemsOf, toClient, visible, wants } from "./page.ts";
 import { type Subscriber, Subscription } from "./subscription.ts";
 
-/** The beginning of a feed, whatever its epoch is. Not on the wire: there an epoch is never empty. */
+/** The beginning of a feed, whatever its epoch is. */
 export const START: Cursor = { epoch: "", seq: 0 };
 
 export interface ReadOptions {
@@ -116,21 +116,10 @@ export async function readPage(options: ReadOptions): Promise<PageRead> {
     const answer = { ...base, epoch: null, seq: 0, recovered: since === undefined, snapshot, events: [] };
     return { answer, items: [], waiting: name.jobId !== undefined };
   }
-  if (since && isLost(page, filter)) {
+  if (since ? isLost(page, filter) : !request.history) {
     const snapshot = await snapshotFor(options);
-    return {
-      answer: { ...base, ...at(snapshot, page), recovered: false, snapshot, events: [] },
-      items: [],
-      waiting: false,
-    };
-  }
-  if (!since && !request.history) {
-    const snapshot = await snapshotFor(options);
-    return {
-      answer: { ...base, ...at(snapshot, page), recovered: true, snapshot, events: [] },
-      items: [],
-      waiting: false,
-    };
+    const answer = { ...base, ...at(snapshot, page), recovered: !since, snapshot, events: [] };
+    return { answer, items: [], waiting: false };
   }
   const items = itemsOf(base.feed, page, name).filter((item) => wants(filter, item));
   const answer: SubscribeAnswer = {

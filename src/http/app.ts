@@ -41,9 +41,6 @@ export function createApp(options: HttpOptions): Koa {
   jobRoutes(guarded, hub);
   app.use(routes.routes());
   app.use(guarded.routes());
-  app.use(() => {
-    throw new HubError("unknown_verb", "no such route");
-  });
   // Told to the client above; what comes here is a connection that broke while an answer was written.
   app.silent = true;
   return app;

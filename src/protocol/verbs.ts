@@ -7,13 +7,16 @@ const closed = { additionalProperties: false } as const;
 const opt = Type.Optional;
 const id = Type.String({ pattern: ID_PATTERN });
 const feed = Type.Union([id, Type.Literal("*")]);
-const cursor = Type.Object(
+const position = Type.Object(
   {
     epoch: Type.String({ minLength: 1, maxLength: 64 }),
     seq: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
   },
   closed,
 );
+/** The beginning of a feed, whatever its epoch is. */
+const start = Type.Object({ epoch: Type.Literal(""), seq: Type.Literal(0) }, closed);
+const cursor = Type.Union([position, start]);
 
 interface Verb {
   namespace: readonly ("/" | "/trainer")[];

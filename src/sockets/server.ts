@@ -1,6 +1,6 @@
-/** The Socket.IO door: the two namespaces over one HTTP server. The only file that imports socket.io. */
+/** The Socket.IO door: the two namespaces over one HTTP server. The only folder that imports socket.io. */
 import type { Server as HttpServer, IncomingMessage } from "node:http";
-import { type Namespace, Server, type Socket } from "socket.io";
+import { Server, type Socket } from "socket.io";
 import type { Auth, Identity } from "../auth.ts";
 import { atLeast } from "../auth.ts";
 import type { Hub } from "../core/hub.ts";
@@ -136,16 +136,16 @@ export class Sockets {
       }
     });
     namespace.on("connection", (socket) => {
-      this.#connected(namespace, path, socket as Socket, identities.get(socket as Socket) as Identity);
+      this.#connected(path, socket as Socket, identities.get(socket as Socket) as Identity);
     });
   }
 
-  #connected(_namespace: Namespace, path: "/" | "/trainer", socket: Socket, identity: Identity): void {
+  #connected(path: "/" | "/trainer", socket: Socket, identity: Identity): void {
     const { hub } = this.#options;
-    let watcher: Watcher | undefined;
+    const watcher = path === "/" ? new Watcher({ socket, identity }, hub) : undefined;
     const verbs: ConnectionOptions["verbs"] =
-      path === "/"
-        ? Watcher.verbs(() => watcher as Watcher)
+      watcher !== undefined
+        ? watcher.verbs
         : {
             publish: async (events: unknown, reply) => reply(await hub.publish(identity, events)),
             ping: (_, reply) => reply({ server_time: new Date().toISOString(), positions: [] }),
@@ -160,7 +160,6 @@ export class Sockets {
         this.#refused[code] = (this.#refused[code] ?? 0) + 1;
       },
     });
-    if (path === "/") watcher = new Watcher(connection, hub);
     this.#open.add(connection);
     socket.on("disconnect", () => {
       this.#open.delete(connection);

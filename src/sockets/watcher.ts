@@ -15,7 +15,7 @@ const TENANT = "";
 const ALL = "*";
 
 export class Watcher {
-  readonly #connection: Connection;
+  readonly #connection: Pick<Connection, "socket" | "identity">;
   readonly #hub: Hub;
   readonly #subscriptions = new Map<string, Subscription>();
   #all: AllJobs | undefined;
@@ -24,17 +24,17 @@ export class Watcher {
   readonly #told = new WeakSet<Gap>();
   #gone = false;
 
-  constructor(connection: Connection, hub: Hub) {
+  constructor(connection: Pick<Connection, "socket" | "identity">, hub: Hub) {
     this.#connection = connection;
     this.#hub = hub;
     connection.socket.join(tenantRoom(connection.identity.tenantId));
   }
 
-  static verbs(watcher: () => Watcher): Record<"subscribe" | "unsubscribe" | "ping", VerbHandler> {
+  get verbs(): Record<"subscribe" | "unsubscribe" | "ping", VerbHandler> {
     return {
-      subscribe: (request, reply) => watcher().subscribe(request, reply),
-      unsubscribe: (request, reply) => watcher().unsubscribe(request, reply),
-      ping: (_, reply) => reply(watcher().ping()),
+      subscribe: (request, reply) => this.subscribe(request, reply),
+      unsubscribe: (request, reply) => this.unsubscribe(request, reply),
+      ping: (_, reply) => reply(this.ping()),
     };
   }
 

@@ -1,6 +1,7 @@
 /** The store of a single process: feeds in memory, gone with it. Same contract and suite as redis.ts. */
 import type { FeedEvent, FeedName } from "../bus/bus.ts";
 import type { MemoryBus } from "../bus/memory.ts";
+import { HubError } from "../protocol/codes.ts";
 import type { Cursor, EventType } from "../protocol/types.ts";
 import { type Feed, JobFeed, Tenant } from "./memory-feeds.ts";
 import { mergeStreams, tailCursor } from "./page.ts";
@@ -203,7 +204,7 @@ export class MemoryStore implements Store {
     });
   }
 
-  async job(tenantId: string, jobId: string): Promise<JobState | undefined> {
+  async job(tenantId: string, jobId: string, brief = false): Promise<JobState | undefined> {
     const tenant = this.#tenant(tenantId, false);
     const job = tenant && this.#job(tenant, jobId);
     if (!job) return undefined;
@@ -214,7 +215,7 @@ export class MemoryStore implements Store {
       createdAt,
       updatedAt,
       fields: new Map(job.fields),
-      latest: [...job.latest.values()],
+      latest: brief ? [] : [...job.latest.values()],
       counts: new Map(job.counts),
       newest: copyNewest(job.newest.values()),
     };
@@ -225,6 +226,9 @@ export class MemoryStore implements Store {
     if (!tenant) return [];
     const ids = [...tenant.jobs.keys()].filter((id) => this.#job(tenant, id)).reverse();
     const start = options.before === undefined ? 0 : ids.indexOf(options.before) + 1;
+    if (options.before !== undefined && start === 0) {
+      throw new HubError("invalid_cursor", "before is not a job; begin again");
+    }
     return ids.slice(start, start + options.limit);
   }
 

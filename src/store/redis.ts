@@ -30,7 +30,8 @@ const reading = (name: string) => `#!lua flags=no-writes\n${lua(name)}`;
 export const SCRIPTS = {
   append: writing("append"),
   flush: writing("flush"),
-  forget: `#!lua\n${lua("forget")}`,
+  // It only makes room.
+  forget: `#!lua flags=allow-oom\n${lua("forget")}`,
   read: reading("read"),
   job: reading("job"),
   heads: reading("heads"),
@@ -206,9 +207,9 @@ export class RedisStore implements Store {
     });
   }
 
-  async job(tenantId: string, jobId: string): Promise<JobState | undefined> {
+  async job(tenantId: string, jobId: string, brief = false): Promise<JobState | undefined> {
     const keys = this.#keys.job(tenantId, jobId);
-    const reply = await this.#run("job", [keys.meta, keys.newest], []);
+    const reply = await this.#run("job", [keys.meta, keys.newest], [brief ? 1 : 0]);
     if (reply.length === 0) return undefined;
     const [metaPairs, newest] = reply as [string[], string[]];
     const meta = new Map(pairs(metaPairs));
@@ -236,20 +237,38 @@ export class RedisStore implements Store {
   async jobs(tenantId: string, options: { limit: number; before?: string }): Promise<string[]> {
     const { index } = this.#keys.tenant(tenantId);
     const found: string[] = [];
-    let start = 0;
+    // By creation, not by rank: others take jobs that are gone out of the index meanwhile.
+    let after: { jobId: string; created: number } | undefined;
     if (options.before !== undefined) {
-      const rank = await this.#call((redis) => redis.zrevrank(index, options.before as string));
-      start = rank === null ? 0 : rank + 1;
+      const created = await this.#call((redis) => redis.zscore(index, options.before as string));
+      if (created === null) throw new HubError("invalid_cursor", "before is not a job; begin again");
+      after = { jobId: options.before, created: Number(created) };
     }
-    while (found.length < options.limit) {
+    for (let skip = 0; found.length < options.limit; ) {
       const wanted = options.limit - found.length;
-      const ids = await this.#call((redis) => redis.zrevrange(index, start, start + wanted - 1));
-      if (ids.length === 0) break;
-      const { living, forgotten } = await this.#living(tenantId, ids);
+      const rows = await this.#call((redis) =>
+        redis.zrevrangebyscore(
+          index,
+          after?.created ?? "+inf",
+          "-inf",
+          "WITHSCORES",
+          "LIMIT",
+          skip,
+          wanted + 1,
+        ),
+      );
+      const jobs = [...pairs(rows)].map(([jobId, created]) => ({ jobId, created: Number(created) }));
+      const further = jobs.filter((job) => !after || isBefore(job, after)).slice(0, wanted);
+      const { living } = await this.#living(
+        tenantId,
+        further.map(({ jobId }) => jobId),
+      );
       found.push(...living);
-      // Those that have left the index count no longer in it.
-      start += ids.length - forgotten;
-      if (ids.length < wanted) break;
+      if (jobs.length <= wanted && further.length === jobs.length) break;
+      // All of the same moment, and told already: go on behind them.
+      skip = further.length === 0 ? skip + jobs.length : 0;
+      if (jobs.length === 0) break;
+      after = further.at(-1) ?? after;
     }
     return found;
   }
@@ -289,7 +308,8 @@ export class RedisStore implements Store {
       );
       for (const [k, jobId] of part.entries()) {
         if (heads[k]) living.push(jobId);
-        else forgotten += await this.#forget(tenantId, jobId);
+        // Cleaning up must not fail a reader.
+        else forgotten += await this.#forget(tenantId, jobId).catch(() => 0);
       }
     }
     return { living, forgotten };
@@ -377,6 +397,14 @@ function pushEntry(args: Array<string | number>, entry: Entry): void {
   if (merge) follow("m", merge.key, merge.attempt, merge.fields.length, ...merge.fields.flat());
   if (point !== undefined) follow("x", point);
   args.push(flags.join(""), type, head, data, ...more);
+}
+
+/** Whether a job stands behind another one in a list that begins with the newest. */
+function isBefore(
+  job: { jobId: string; created: number },
+  other: { jobId: string; created: number },
+): boolean {
+  return job.created < other.created || (job.created === other.created && job.jobId < other.jobId);
 }
 
 function storedOf(reply: Reply[]): Stored[] {

@@ -140,13 +140,17 @@ export interface Store {
   append(feed: FeedName, entries: readonly Entry[], created?: Entry): Promise<AppendResult>;
   /** A page of events after a cursor, atomic with the head and the newest values. */
   read(feed: FeedName, options: ReadOptions): Promise<Page>;
-  /** The cursor before the last n durable events of these types, and that events before it exist. */
+  /** The position before the last n durable events of these types. */
   tail(feed: FeedName, n: number, types: ReadonlySet<EventType> | undefined): Promise<number>;
   /** The heads of up to 100 feeds of one tenant; `undefined` for those that do not exist. */
   heads(tenantId: string, feeds: readonly FeedName[]): Promise<Array<Cursor | undefined>>;
-  /** The state of one job, `undefined` if there is none. */
-  job(tenantId: string, jobId: string): Promise<JobState | undefined>;
-  /** Ids of a tenant's jobs, newest first; `before` is an id of the page before. */
+  /** The state of one job, `undefined` if there is none; `brief`: for a list, without `latest`. */
+  job(tenantId: string, jobId: string, brief?: boolean): Promise<JobState | undefined>;
+  /**
+   * Ids of a tenant's jobs, newest first; `before` is the last id of the page before.
+   *
+   * @throws HubError `invalid_cursor` when that job is gone: begin again.
+   */
   jobs(tenantId: string, options: { limit: number; before?: string }): Promise<string[]>;
   /** The raw metric points that are kept, oldest first. */
   points(

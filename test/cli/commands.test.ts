@@ -76,7 +76,7 @@ describe("trainwire token, emit and watch", () => {
   describe("emit", () => {
     it("publishes one event", async () => {
       const result = await emit("one", "training_progress", { step: 1, loss: 0.5 });
-      expect(result).to.deep.equal({ code: 0, stdout: "1 stored, 0 stored before, 0 refused\n", stderr: "" });
+      expect(result).to.deep.equal({ code: 0, stdout: "1 stored, 0 duplicates, 0 refused\n", stderr: "" });
     });
 
     it("publishes NDJSON, names the lines that are refused, and exits with 1 for them", async () => {
@@ -92,7 +92,7 @@ describe("trainwire token, emit and watch", () => {
       ];
       const { code, stdout, stderr } = await command(["emit", "--job", "many"], lines.join("\n"));
       expect(code).to.equal(1);
-      expect(stdout).to.equal("3 stored, 0 stored before, 4 refused\n");
+      expect(stdout).to.equal("3 stored, 0 duplicates, 4 refused\n");
       const refused = stderr.trim().split("\n").sort();
       expect(refused.map((line) => line.split(":").slice(1, 3).join(":"))).to.deep.equal([
         " line 3: malformed",
@@ -115,7 +115,7 @@ describe("trainwire token, emit and watch", () => {
       const sum = (field: string) => answers.reduce((total, answer) => total + answer[field], 0);
       expect([sum("accepted"), sum("duplicates")]).to.deep.equal([2_000, 0]);
       const again = await command(["emit", "--job", "large"], input);
-      expect(again.stdout).to.equal("0 stored, 2,000 stored before, 0 refused\n");
+      expect(again.stdout).to.equal("0 stored, 2,000 duplicates, 0 refused\n");
       const { stdout } = await command(["watch", "large", "--once", "--json"]);
       expect(JSON.parse(stdout).counts).to.deep.equal({ job_created: 1, log: 2_000 });
     });

@@ -1,6 +1,12 @@
 import { expect } from "chai";
-import { CONFLATION, isConflatable, isDurable, KEPT_LIMITS } from "../../client/event-table.ts";
-import { EVENT_TYPES, EVENTS } from "../../src/protocol/events.ts";
+import {
+  CONFLATION,
+  TERMINAL_STATUSES as COPIED_STATUSES,
+  isConflatable,
+  isDurable,
+  KEPT_LIMITS,
+} from "../../client/event-table.ts";
+import { EVENT_TYPES, EVENTS, TERMINAL_STATUSES } from "../../src/protocol/events.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
 
 describe("the SDK's copy of the event table", () => {
@@ -17,6 +23,10 @@ describe("the SDK's copy of the event table", () => {
     for (const [name, limit] of Object.entries(KEPT_LIMITS)) {
       expect(limit, name).to.equal(LIMITS[name as keyof typeof LIMITS]);
     }
+  });
+
+  it("has the hub's terminal statuses", () => {
+    expect([...COPIED_STATUSES]).to.deep.equal([...TERMINAL_STATUSES]);
   });
 
   it("knows nothing of other types", () => {

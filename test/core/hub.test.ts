@@ -55,7 +55,7 @@ describe("core/hub", () => {
     expect(epoch).to.be.a("string");
   });
 
-  it("activeJobs() are those that have not ended", async () => {
+  it("allJobs() are all that may be seen, newest first, with their status", async () => {
     await make("a", "b", "c", "d");
     for (const [job_id, value] of Object.entries({
       a: "completed",
@@ -64,10 +64,13 @@ describe("core/hub", () => {
       d: "cancelled",
     }))
       await hub.publish({ ...status(value), job_id });
-    expect(await hub.hub.activeJobs(WATCHER, 10)).to.deep.equal(["b"]);
-    await hub.publish({ ...status("running"), job_id: "a" });
-    expect(await hub.hub.activeJobs(WATCHER, 10)).to.deep.equal(["b", "a"]);
-    expect(await hub.hub.activeJobs(WATCHER, 1)).to.deep.equal(["b"]);
+    const all = await hub.hub.allJobs(WATCHER);
+    expect(all.map(({ job_id, status: now }) => `${job_id} ${now}`)).to.deep.equal([
+      "d cancelled",
+      "c failed",
+      "b paused",
+      "a completed",
+    ]);
   });
 
   it("snapshot() is the job's state: fields, newest events, newest values, counts", async () => {

@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import { HubError } from "../../src/protocol/codes.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
 import type { EventType } from "../../src/protocol/types.ts";
 import { size } from "../../src/store/page.ts";
@@ -170,6 +171,35 @@ export function bounds(open: Open): void {
       expect(await store.jobs(TENANT, { limit: 5, before: made[9] as string })).to.deep.equal(made.slice(10));
       expect(await store.jobs(TENANT, { limit: 5, before: made[11] as string })).to.deep.equal([]);
       expect(await store.jobs("nobody", { limit: 5 })).to.deep.equal([]);
+    });
+
+    it("of one moment come in pages too, each once", async () => {
+      const store = await using();
+      const made = Array.from({ length: 40 }, (_, i) => `j${i}`);
+      await Promise.all(made.map((jobId) => store.append({ ...FEED, jobId }, [log()], created(jobId))));
+      for (const limit of [1, 7, 39, 40, 41]) {
+        const found: string[] = [];
+        for (let before: string | undefined; ; ) {
+          const page = await store.jobs(TENANT, { limit, ...(before !== undefined && { before }) });
+          expect(page.length).to.be.at.most(limit);
+          if (page.length === 0) break;
+          found.push(...page);
+          before = page.at(-1);
+        }
+        expect(found).to.have.length(40).and.to.have.members(made);
+      }
+    });
+
+    it("after one that is gone are refused: begin again", async () => {
+      const store = await using({ ttlFinished: 100 });
+      await store.append({ ...FEED, jobId: "gone" }, [status("completed")], created("gone"));
+      await store.append(FEED, [log()], created());
+      await subject.pass(101_000);
+      expect(await store.jobs(TENANT, { limit: 9 })).to.deep.equal([JOB]);
+      for (const before of ["gone", "never"]) {
+        const refused = await store.jobs(TENANT, { limit: 9, before }).catch((error: unknown) => error);
+        expect(refused).to.be.instanceOf(HubError).and.to.include({ code: "invalid_cursor" });
+      }
     });
 
     it("that are over are passed by, and none is passed by with them", async () => {

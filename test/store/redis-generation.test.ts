@@ -190,20 +190,37 @@ describe("store: Redis, a server that goes and comes", function () {
     expect([second.seq, second.epoch === first.epoch]).to.deep.equal([3, false]);
   });
 
-  it("that becomes a replica refuses, and is another generation when it is promoted again", async () => {
-    await open("--appendonly", "yes", "--appendfsync", "always");
-    const first = await append("a");
-    await subject.raw.replicaof("127.0.0.1", "1");
-    const refused = await subject.store.append(FEED, [log()], created()).catch((error: unknown) => error);
-    expect(refused).to.be.instanceOf(HubError).and.to.include({ code: "unavailable" });
-    await subject.raw.replicaof("NO", "ONE");
-    let second: Cursor | undefined;
-    await until(async () => {
-      second = await append("b").catch(() => undefined);
-      return second !== undefined;
-    });
-    expect(second?.epoch).to.not.equal(first.epoch);
-    expect((await since(first)).reset).to.equal(true);
+  it("that was replaced by its replica and comes back: what the replica had missed is told to be lost", async () => {
+    for (const args of [[], ["--appendonly", "yes", "--appendfsync", "always"]]) {
+      if (args.length > 0) {
+        await subject.close();
+        await server.stop();
+      }
+      await open(...args);
+      const replica = await startRedis({ args });
+      const other = new Redis(replica.url);
+      const kept = await append("a", "b");
+      await other.replicaof("127.0.0.1", String(server.port));
+      await until(async () => (await other.dbsize()) === (await subject.raw.dbsize()));
+      await other.replicaof("NO", "ONE");
+      const lost = await append("c", "d");
+      expect(lost.epoch).to.equal(kept.epoch);
+      await subject.raw.replicaof("127.0.0.1", String(replica.port));
+      await until(async () => (await subject.raw.info("replication")).includes("master_link_status:up"));
+      const refused = await subject.store.append(FEED, [log()], created()).catch((error: unknown) => error);
+      expect(refused).to.be.instanceOf(HubError).and.to.include({ code: "unavailable" });
+      expect((await since(lost).catch(() => undefined))?.reset ?? true).to.equal(true);
+      await subject.raw.replicaof("NO", "ONE");
+      let next: Cursor | undefined;
+      await until(async () => {
+        next = await append("x", "y", "z").catch(() => undefined);
+        return next !== undefined;
+      });
+      expect(next?.epoch).to.not.equal(kept.epoch);
+      for (const cursor of [kept, lost]) expect((await since(cursor)).reset).to.equal(true);
+      other.disconnect();
+      await replica.stop();
+    }
   });
 
   it("all connections are told apart from the tests' own", async () => {

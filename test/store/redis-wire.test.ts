@@ -88,8 +88,8 @@ describe("store: the scripts and wire.ts", () => {
           ];
           const made = (await redis.eval(SCRIPT, 0, ...args)) as string[];
           expect(made).to.deep.equal([
-            jobWire("epoch_-1", own, head, payload),
-            tenantWire("epoch_-1", own, job, head, payload),
+            `1 epoch_-1 ${own} d log job a key\n${jobWire("epoch_-1", own, head, payload)}`,
+            `1 epoch_-1 ${own} c log  \n${tenantWire("epoch_-1", own, job, head, payload)}`,
             joinFields(fields),
           ]);
           expect(JSON.parse(joinFields(fields))).to.deep.equal(

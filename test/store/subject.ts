@@ -63,7 +63,7 @@ export interface RedisSubject extends Subject {
   readonly prefix: string;
   /** For what the test itself does to the keys. */
   readonly raw: Redis;
-  /** Every key under the prefix, in order. */
+  /** Every key of the store, in order. */
   allKeys(): Promise<string[]>;
 }
 
@@ -90,7 +90,7 @@ export async function openRedis(
   const errors: Error[] = [];
   const links: RedisLink[] = [];
   const client = async () => {
-    const link = await RedisLink.open({ url: server.url, timeoutMs });
+    const link = await RedisLink.open({ url: server.url, timeoutMs, generationKey: keys.generation });
     links.push(link);
     const bus = await RedisBus.open({ redis: link, keys, onError: (error) => errors.push(error) });
     return { link, bus, store: new RedisStore({ ...OPTIONS, ...options, redis: wrap(link), keys }) };
@@ -98,7 +98,7 @@ export async function openRedis(
   const raw = new Redis(direct.url, { maxRetriesPerRequest: null, retryStrategy: () => 20 });
   raw.on("error", () => {}); // the server of some tests goes away
   const first = await client();
-  const allKeys = async () => (await raw.keys(`${prefix}*`)).sort();
+  const allKeys = async () => (await raw.keys(`${prefix}*`)).filter((key) => key !== keys.generation).sort();
   return {
     ...first,
     ...{ keys, prefix, raw, errors, allKeys },

@@ -40,7 +40,7 @@ local function parse_entry()
   for i = 6, #flags do
     local flag = string.sub(flags, i, i)
     if flag == 'i' then entry.id = arg()
-    elseif flag == 'p' then entry.producer, entry.incarnation, entry.n = arg(), tonumber(arg()), tonumber(arg())
+    elseif flag == 'p' then entry.producer, entry.incarnation, entry.n = arg(), arg(), arg()
     elseif flag == 's' then entry.set = pairs_of(tonumber(arg()))
     elseif flag == 'a' then entry.add_set, entry.add_member = arg(), arg()
     elseif flag == 'm' then entry.key, entry.attempt, entry.fields = arg(), tonumber(arg()), pairs_of(tonumber(arg()))
@@ -130,8 +130,7 @@ local ids, id_count = known('ZMSCORE', keys.ids, 'id', tonumber)
 if id_count > 0 then measure('ZCARD', keys.ids) end
 local producers = known('HMGET', keys.producers, 'producer', function(text)
   local incarnation, n, seq = string.match(text, '^(%d+) (%d+) (%d+)')
-  local stored = incarnation .. ' ' .. n .. ' ' .. seq
-  return { incarnation = tonumber(incarnation), n = tonumber(n), seq = tonumber(seq), stored = stored }
+  return { incarnation = incarnation, n = n, seq = tonumber(seq), stored = incarnation .. ' ' .. n .. ' ' .. seq }
 end)
 local newest = is_job and known('HMGET', keys.newest, 'key', unpack_newest)
 
@@ -144,8 +143,9 @@ local function check(entry)
   if entry.producer then
     local before = producers[entry.producer]
     if before then
-      if entry.incarnation < before.incarnation then return 'producer_fenced' end
-      if entry.incarnation == before.incarnation and entry.n <= before.n then return nil, before.seq end
+      local newer = tonumber(entry.incarnation) - tonumber(before.incarnation)
+      if newer < 0 then return 'producer_fenced' end
+      if newer == 0 and tonumber(entry.n) <= tonumber(before.n) then return nil, before.seq end
     elseif measure('HLEN', keys.producers) + new_producers >= limits.producers then
       return 'too_many_producers'
     end
@@ -335,7 +335,7 @@ end
 for id, producer in pairs(producers) do
   if producer.changed then
     producer_list[#producer_list + 1] = id
-    producer_list[#producer_list + 1] = int(producer.incarnation) .. ' ' .. int(producer.n) .. ' ' .. int(producer.seq)
+    producer_list[#producer_list + 1] = producer.incarnation .. ' ' .. producer.n .. ' ' .. int(producer.seq)
       .. (producer.stored and ' ' .. producer.stored or '')
   end
 end

@@ -1,12 +1,11 @@
 -- Positions and types of a stream, newest first.
 --
 -- KEYS   1 stream
--- ARGV   below this seq ('' for the end), how many
+-- ARGV   below this seq, how many
 -- Returns { seq, type, … }
 
 local reply = {}
-local from = ARGV[1] == '' and '+' or '(' .. ARGV[1] .. '-0'
-for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], from, '-', 'COUNT', ARGV[2])) do
+for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '(' .. ARGV[1] .. '-0', '-', 'COUNT', ARGV[2])) do
   reply[#reply + 1] = string.match(entry[1], '^%d+')
   reply[#reply + 1] = entry[2][2]
 end
