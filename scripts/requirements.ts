@@ -83,7 +83,7 @@ function atLeast(found: string, wanted: string): boolean {
   return true;
 }
 
-/** nginx and rabbitmq-server lie in sbin, which Debian leaves out of the PATH of ordinary users. */
+/** Where Debian puts servers, and leaves it out of the PATH of ordinary users. */
 const SBIN = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /** The PATH on which the tests find what `ensure` found. */

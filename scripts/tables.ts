@@ -4,11 +4,11 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import type { TSchema } from "typebox";
-import { SETTINGS, type Setting } from "../src/config.ts";
 import { CLOSES, REPLY_ERRORS } from "../src/protocol/codes.ts";
 import { ENVELOPE, EVENTS } from "../src/protocol/events.ts";
 import { LIMIT_TABLE, wireName } from "../src/protocol/limits.ts";
 import { NOTICES, VERBS } from "../src/protocol/verbs.ts";
+import { SETTINGS, type Setting } from "../src/settings.ts";
 
 export const DOCUMENTS = ["PROTOCOL.md", "README.md", "ARCHITECTURE.md"] as const;
 

@@ -4,7 +4,7 @@
  */
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
 import pretty from "pino-pretty";
-import type { LogLevel } from "./config.ts";
+import type { LogLevel } from "./settings.ts";
 
 /** What the hub's parts get to see of pino: `log.info({ job_id }, "text")`; errors go under `err`. */
 export interface Log extends Pick<Logger, "trace" | "debug" | "info" | "warn" | "error" | "fatal"> {

@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "chai";
-import { type Config, ConfigError, isLoopback, loadConfig, SETTINGS, type Setting } from "../src/config.ts";
+import { type Config, ConfigError, isLoopback, loadConfig } from "../src/config.ts";
+import { SETTINGS, type Setting } from "../src/settings.ts";
 
 type Env = Record<string, string | undefined>;
 

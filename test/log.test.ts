@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { expect } from "chai";
-import type { LogLevel } from "../src/config.ts";
 import { createLog, type Log } from "../src/log.ts";
+import type { LogLevel } from "../src/settings.ts";
 import { startProcess } from "./support/process.ts";
 
 /** A log and all that it wrote. */

@@ -52,7 +52,7 @@ export function jobRoutes(router: Router<State>, hub: Hub): void {
   });
 }
 
-/** The raw metric points that are kept, as columns: `steps[i]` and `values[i]` belong together. */
+/** The raw metric points that are kept, by metric. */
 async function series(ctx: Ctx, hub: Hub): Promise<object> {
   const identity = reader(ctx);
   const wanted = one(ctx, "metric");

@@ -7,9 +7,10 @@ import { randomBytes } from "node:crypto";
 import type { Redis } from "ioredis";
 
 /**
- * KEYS   1 the name (hash): `name`, `run` (the server process and history it was last confirmed on), `always` (1 if that one wrote
- *        every command to disk)
- * ARGV   that process and history, 1 if this process writes every command to disk and has not been promoted, a new name, life (ms)
+ * KEYS   1 the name (hash): `name`, `run` (the server process and history that it was last confirmed on), `always`
+ *        (1 if that one wrote every command to disk)
+ * ARGV   that process and history, 1 if this process writes every command to disk and has not been promoted, a new
+ *        name, life (ms)
  * Returns the name
  */
 const CONFIRM = `#!lua flags=allow-oom
@@ -25,7 +26,7 @@ const LIFE_MS = 365 * 86_400_000;
 
 /** @throws Error when the server cannot be asked, or does not take writes. */
 export async function confirmGeneration(redis: Redis, key: string): Promise<string> {
-  const info = await redis.info();
+  const info = await redis.info("server", "replication", "persistence");
   // A process that was a replica for a while has another's data, and the name as it was in there; its history is another.
   const run = `${field(info, "run_id")} ${field(info, "master_replid")}`;
   const promoted = !/^0*$/.test(field(info, "master_replid2") ?? "");

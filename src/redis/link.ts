@@ -21,7 +21,7 @@ export interface RedisLinkOptions {
   onState?: (state: "ready" | "lost", detail: string) => void;
 }
 
-/** How often each connection must show that it lives. */
+/** How often each connection must show that it lives, and the server that it is still the same. */
 const PING_MS = 2_000;
 
 export class RedisLink {
@@ -49,7 +49,11 @@ export class RedisLink {
     });
     this.commands.on("ready", () => void this.#learn());
     this.#watch = setInterval(() => {
-      for (const client of this.#clients) void this.#isAlive(client);
+      for (const client of this.#clients) {
+        // A server that was emptied, or was a replica in between, has another name, and all hubs must use the same.
+        if (client !== this.commands) void this.#isAlive(client);
+        else if (this.ready) void this.#learn();
+      }
     }, PING_MS);
   }
 

@@ -1,22 +1,20 @@
 /** The store on Redis 7: every change is one script (lua/), everything of a tenant is in one slot. */
 import { readFileSync } from "node:fs";
 import type { FeedName } from "../bus/bus.ts";
-import { type ErrorCode, HubError } from "../protocol/codes.ts";
+import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Cursor, EventType } from "../protocol/types.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { RedisLink } from "../redis/link.ts";
 import { mergeStreams, newEpoch, tailCursor } from "./page.ts";
+import { loggedOf, newestOf, pairs, pushEntry, type Reply, storedOf } from "./redis-text.ts";
 import {
   type AppendResult,
   type Entry,
   type JobState,
-  type Logged,
-  type Newest,
   type Page,
   type ReadOptions,
   type Store,
-  type Stored,
   type StoreOptions,
   TENANT_NEWEST,
   TENANT_PROGRESS_MS,
@@ -49,8 +47,6 @@ export interface RedisStoreOptions extends StoreOptions {
   redis: RedisLink;
   keys: Keys;
 }
-
-type Reply = string | number | null | Reply[];
 
 export class RedisStore implements Store {
   readonly #redis: RedisLink;
@@ -374,93 +370,10 @@ function hubError(error: Error): Error {
   return error;
 }
 
-/** As lua/append.lua describes it. */
-function pushEntry(args: Array<string | number>, entry: Entry): void {
-  const { type, head, data, id, producer } = entry;
-  const { latest, set, add, merge, point } = entry.patch;
-  const flags = [
-    entry.durable ? "d" : "c",
-    entry.stream.charAt(0),
-    entry.tenantFeed === "merged" ? "m" : entry.tenantFeed ? "1" : "0",
-    latest ? "1" : "0",
-    entry.ends === undefined ? "-" : entry.ends ? "y" : "n",
-  ];
-  const more: Array<string | number> = [];
-  const follow = (flag: string, ...values: Array<string | number>) => {
-    flags.push(flag);
-    more.push(...values);
-  };
-  if (id !== undefined) follow("i", id);
-  if (producer) follow("p", producer.id, producer.incarnation, producer.n);
-  if (set) follow("s", set.length, ...set.flat());
-  if (add) follow("a", add.set, add.member);
-  if (merge) follow("m", merge.key, merge.attempt, merge.fields.length, ...merge.fields.flat());
-  if (point !== undefined) follow("x", point);
-  args.push(flags.join(""), type, head, data, ...more);
-}
-
 /** Whether a job stands behind another one in a list that begins with the newest. */
 function isBefore(
   job: { jobId: string; created: number },
   other: { jobId: string; created: number },
 ): boolean {
   return job.created < other.created || (job.created === other.created && job.jobId < other.jobId);
-}
-
-function storedOf(reply: Reply[]): Stored[] {
-  const stored: Stored[] = [];
-  for (let i = 1; i < reply.length; i += 2) {
-    if (reply[i] === "r") stored.push({ refused: reply[i + 1] as ErrorCode });
-    else stored.push({ seq: Number(reply[i + 1]), duplicate: reply[i] === "d" });
-  }
-  return stored;
-}
-
-function* pairs(list: readonly string[]): Iterable<[string, string]> {
-  for (let i = 0; i < list.length; i += 2) yield [list[i] as string, list[i + 1] as string];
-}
-
-function loggedOf([id, list]: [string, string[]]): Logged {
-  const fields = new Map(pairs(list));
-  const logged: Logged = {
-    seq: Number.parseInt(id, 10),
-    type: fields.get("t") as EventType,
-    prev: Number(fields.get("p")),
-    head: fields.get("h") as string,
-    data: fields.get("d") as string,
-  };
-  const jobId = fields.get("j");
-  if (jobId) {
-    logged.job = { jobId, position: { epoch: fields.get("e") as string, seq: Number(fields.get("q")) } };
-  }
-  return logged;
-}
-
-/** Newest values above a position, from keys and texts in turns (lua/common.lua), in order. */
-function newestOf(list: readonly string[], head: number, after = 0): Newest[] {
-  const values: Newest[] = [];
-  for (const [key, text] of pairs(list)) {
-    const lines = text.split("\n");
-    const [seq, attempt, type, own, jobEpoch, jobSeq] = lines as [
-      string,
-      string,
-      EventType,
-      string,
-      string,
-      string,
-    ];
-    const fields = new Map(pairs(lines.slice(6)));
-    // Above the head: set by a script that broke.
-    const newest: Newest = {
-      key,
-      seq: Math.min(Number(seq), head),
-      attempt: Number(attempt),
-      type,
-      head: own,
-      fields,
-    };
-    if (jobEpoch !== "-") newest.job = { jobId: key, position: { epoch: jobEpoch, seq: Number(jobSeq) } };
-    if (newest.seq > after) values.push(newest);
-  }
-  return values.sort((a, b) => a.seq - b.seq);
 }

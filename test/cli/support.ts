@@ -1,6 +1,6 @@
 /** The command line as a user has it: real processes, in a folder of their own. */
 import { spawn } from "node:child_process";
-import { SETTINGS } from "../../src/config.ts";
+import { SETTINGS } from "../../src/settings.ts";
 import { buildHub, type HubBuild } from "../cluster/hub-process.ts";
 import { undoAtExit } from "../support/cleanup.ts";
 import { type RunningProcess, startProcess } from "../support/process.ts";

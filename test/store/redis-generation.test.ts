@@ -191,8 +191,10 @@ describe("store: Redis, a server that goes and comes", function () {
   });
 
   it("that was replaced by its replica and comes back: what the replica had missed is told to be lost", async () => {
-    for (const args of [[], ["--appendonly", "yes", "--appendfsync", "always"]]) {
-      if (args.length > 0) {
+    const always = ["--appendonly", "yes", "--appendfsync", "always"];
+    for (const more of [[], always]) {
+      const args = ["--repl-diskless-sync-delay", "0", ...more];
+      if (more.length > 0) {
         await subject.close();
         await server.stop();
       }
@@ -221,6 +223,22 @@ describe("store: Redis, a server that goes and comes", function () {
       other.disconnect();
       await replica.stop();
     }
+  });
+
+  it("emptied while it runs: all hubs agree on its new name, and no epoch goes to and fro between them", async () => {
+    await open();
+    const { store, link } = await subject.second();
+    const before = link.generation;
+    await subject.raw.flushall();
+    const third = await subject.second();
+    expect(third.link.generation).to.not.equal(before);
+    const links = [subject.link, link, third.link];
+    await until(() => links.every((one) => one.ready && one.generation === third.link.generation));
+    const epochs = new Set<string | undefined>();
+    for (const one of [subject.store, store, third.store, subject.store, store]) {
+      epochs.add((await one.append(FEED, [log()], created())).position?.epoch);
+    }
+    expect(epochs.size).to.equal(1);
   });
 
   it("all connections are told apart from the tests' own", async () => {

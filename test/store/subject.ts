@@ -57,7 +57,12 @@ export async function openMemory(options: Partial<StoreOptions> = {}): Promise<S
   };
 }
 
+export interface RedisClient extends Client {
+  link: RedisLink;
+}
+
 export interface RedisSubject extends Subject {
+  second(): Promise<RedisClient>;
   readonly link: RedisLink;
   readonly keys: Keys;
   readonly prefix: string;

@@ -1,0 +1,310 @@
+/** The table of settings: names, defaults, bounds, one sentence each. README prints it. */
+import { LIMITS } from "./protocol/limits.ts";
+
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** What a setting of each kind becomes. */
+export interface Kinds {
+  integer: number;
+  text: string;
+  name: string;
+  host: string;
+  redis: string;
+  url: string;
+  secret: string;
+  publicKey: string;
+  origins: readonly string[];
+  level: LogLevel;
+}
+
+export interface Setting {
+  /** The environment variable. Empty counts as not set. */
+  readonly env: string;
+  /** The field of Config. */
+  readonly key: string;
+  readonly kind: keyof Kinds;
+  /** As one would type it. */
+  readonly default?: string;
+  /** How the default comes about where it is not a constant. With neither, the field is undefined unless set. */
+  readonly derived?: string;
+  /** Only of integers. */
+  readonly unit?: "ms" | "s" | "bytes" | "events" | "lines" | "points" | "jobs" | "connections";
+  /** Bounds of integers, both allowed. */
+  readonly min?: number;
+  readonly max?: number;
+  /** Names must match this. */
+  readonly pattern?: string;
+  /** The value is never shown. */
+  readonly secret?: true;
+  /** One sentence of documentation. */
+  readonly about: string;
+}
+
+const HOUR_MS = 3_600_000;
+const YEAR_S = 31_536_000;
+
+/** All settings, in the order of README's table. */
+export const SETTINGS = [
+  {
+    env: "PORT",
+    key: "port",
+    kind: "integer",
+    default: "3000",
+    min: 0,
+    max: 65_535,
+    about: "TCP port of HTTP and sockets; 0 takes any free one.",
+  },
+  {
+    env: "HOST",
+    key: "host",
+    kind: "host",
+    default: "127.0.0.1",
+    about: "Address to listen on; `0.0.0.0` or `::` is reachable from other machines and needs a JWT key.",
+  },
+  {
+    env: "REDIS_URL",
+    key: "redisUrl",
+    kind: "redis",
+    secret: true,
+    about:
+      "Redis (`redis://` or `rediss://`) that joins several hubs; without it one hub keeps everything in memory.",
+  },
+  {
+    env: "JWT_SECRET",
+    key: "jwtSecret",
+    kind: "secret",
+    secret: true,
+    about: "Secret of 32 bytes or more that verifies HS256 tokens.",
+  },
+  {
+    env: "JWT_PUBLIC_KEY",
+    key: "jwtPublicKey",
+    kind: "publicKey",
+    secret: true,
+    about:
+      "Public key that verifies RS256 (RSA, 2048 bits or more) or ES256 (EC on P-256) tokens: PEM text, in which `\\n` may stand for a line break, or the path of a PEM file.",
+  },
+  { env: "JWT_ISSUER", key: "jwtIssuer", kind: "text", about: "What `iss` of every token must be." },
+  {
+    env: "JWT_AUDIENCE",
+    key: "jwtAudience",
+    kind: "text",
+    about: "What `aud` of every token must be, or contain.",
+  },
+  {
+    env: "CORS_ORIGINS",
+    key: "corsOrigins",
+    kind: "origins",
+    default: "",
+    about:
+      "Origins, separated by commas, whose pages may connect beside the hub's own; `*` allows every origin, empty none.",
+  },
+  {
+    env: "LOG_LEVEL",
+    key: "logLevel",
+    kind: "level",
+    default: "info",
+    about: "Least level that is logged: trace, debug, info, warn, error, fatal, or silent.",
+  },
+  {
+    env: "TRAINWIRE_INSTANCE_ID",
+    key: "instanceId",
+    kind: "name",
+    derived: "`hub-` and six random characters",
+    pattern: "^[A-Za-z0-9_-]{1,32}$",
+    about: "Name of this hub in `welcome`, status and logs, different on every instance.",
+  },
+  {
+    env: "TRAINWIRE_KEY_PREFIX",
+    key: "keyPrefix",
+    kind: "name",
+    default: "trainwire",
+    pattern: "^[A-Za-z0-9_.:-]{1,64}$",
+    about: "What all keys and channels in Redis begin with; hubs with the same prefix form one system.",
+  },
+  {
+    env: "TRAINWIRE_SECRET_FILE",
+    key: "secretFile",
+    kind: "text",
+    default: ".trainwire/jwt-secret",
+    about:
+      "File of the secret that is made, only on a loopback HOST, when neither JWT_SECRET nor JWT_PUBLIC_KEY is set.",
+  },
+  {
+    env: "TRAINWIRE_MAX_EVENTS",
+    key: "maxEvents",
+    kind: "integer",
+    default: "5000",
+    unit: "events",
+    min: 1,
+    max: 1_000_000,
+    about: "Durable events, log lines apart, that are kept of a job; older ones are trimmed.",
+  },
+  {
+    env: "TRAINWIRE_MAX_LOG_LINES",
+    key: "maxLogLines",
+    kind: "integer",
+    default: "5000",
+    unit: "lines",
+    min: 1,
+    max: 1_000_000,
+    about: "Log lines that are kept of a job; older ones are trimmed.",
+  },
+  {
+    env: "TRAINWIRE_MAX_FEED_BYTES",
+    key: "maxFeedBytes",
+    kind: "integer",
+    default: "16777216",
+    unit: "bytes",
+    min: LIMITS.eventBytes,
+    max: 1_073_741_824,
+    about: "Bytes of events that are kept of a job; older ones are trimmed.",
+  },
+  {
+    env: "TRAINWIRE_MAX_POINTS",
+    key: "maxPoints",
+    kind: "integer",
+    default: "2048",
+    unit: "points",
+    min: 1,
+    max: 100_000,
+    about: "Raw metric points that are kept of a job; older ones are dropped.",
+  },
+  {
+    env: "TRAINWIRE_MAX_JOBS",
+    key: "maxJobs",
+    kind: "integer",
+    default: "10000",
+    unit: "jobs",
+    min: 1,
+    max: 1_000_000,
+    about: "Jobs of one tenant; more are refused `too_many_jobs`.",
+  },
+  {
+    env: "TRAINWIRE_TTL_FINISHED",
+    key: "ttlFinished",
+    kind: "integer",
+    default: "86400",
+    unit: "s",
+    min: 1,
+    max: YEAR_S,
+    about: "How long a job is kept after its terminal status.",
+  },
+  {
+    env: "TRAINWIRE_TTL_SILENT",
+    key: "ttlSilent",
+    kind: "integer",
+    default: "604800",
+    unit: "s",
+    min: 1,
+    max: YEAR_S,
+    about:
+      "How long a job without a terminal status is kept after its last event; renewed when half of it is over.",
+  },
+  {
+    env: "TRAINWIRE_CHECK_INTERVAL_MS",
+    key: "checkIntervalMs",
+    kind: "integer",
+    default: "2000",
+    unit: "ms",
+    min: 10,
+    max: HOUR_MS,
+    about:
+      "How often the feeds that are held are compared with the store, which finds what Redis pub/sub has lost.",
+  },
+  {
+    env: "TRAINWIRE_RELEASE_MS",
+    key: "releaseMs",
+    kind: "integer",
+    default: "10000",
+    unit: "ms",
+    min: 0,
+    max: HOUR_MS,
+    about: "How long a feed is held after its last watcher has left.",
+  },
+  {
+    env: "TRAINWIRE_POSITION_INTERVAL_MS",
+    key: "positionIntervalMs",
+    kind: "integer",
+    default: "10000",
+    unit: "ms",
+    min: 10,
+    max: HOUR_MS,
+    about: "How often, at most, a filtered or throttled watcher is sent its `position`.",
+  },
+  {
+    env: "TRAINWIRE_PING_INTERVAL_MS",
+    key: "pingIntervalMs",
+    kind: "integer",
+    default: "10000",
+    unit: "ms",
+    min: 10,
+    max: HOUR_MS,
+    about: "How often each connection is pinged.",
+  },
+  {
+    env: "TRAINWIRE_PING_TIMEOUT_MS",
+    key: "pingTimeoutMs",
+    kind: "integer",
+    default: "8000",
+    unit: "ms",
+    min: 10,
+    max: HOUR_MS,
+    about: "How long a ping may stay unanswered before the connection counts as dead.",
+  },
+  {
+    env: "TRAINWIRE_CONNECT_TIMEOUT_MS",
+    key: "connectTimeoutMs",
+    kind: "integer",
+    default: "10000",
+    unit: "ms",
+    min: 10,
+    max: HOUR_MS,
+    about: "How long a new connection may take to join a namespace before it is closed.",
+  },
+  {
+    env: "TRAINWIRE_MAX_CONNECTIONS",
+    key: "maxConnections",
+    kind: "integer",
+    default: "15000",
+    unit: "connections",
+    min: 1,
+    max: 1_000_000,
+    about: "Connections of one instance; the system's limit of open files must lie above.",
+  },
+  {
+    env: "TRAINWIRE_SHUTDOWN_MS",
+    key: "shutdownMs",
+    kind: "integer",
+    default: "10000",
+    unit: "ms",
+    min: 0,
+    max: HOUR_MS,
+    about: "How long a clean end may take before the process ends anyway.",
+  },
+  {
+    env: "TRAINWIRE_REDIS_TIMEOUT_MS",
+    key: "redisTimeoutMs",
+    kind: "integer",
+    default: "5000",
+    unit: "ms",
+    min: 10,
+    max: HOUR_MS,
+    about: "How long a Redis command may stay without reply before it counts as failed.",
+  },
+  {
+    env: "TRAINWIRE_URL",
+    key: "url",
+    kind: "url",
+    derived: "`http://127.0.0.1:` and PORT",
+    about: "Base URL of the hub that the CLI talks to.",
+  },
+  {
+    env: "TRAINWIRE_TOKEN",
+    key: "token",
+    kind: "text",
+    secret: true,
+    about: "Token of the CLI; without it, the CLI signs one with JWT_SECRET or the secret file.",
+  },
+] as const satisfies readonly Setting[];

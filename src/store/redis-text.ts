@@ -1,0 +1,92 @@
+/** How the scripts' arguments and replies are written: the other side is in lua/append.lua and lua/read.lua. */
+import type { ErrorCode } from "../protocol/codes.ts";
+import type { EventType } from "../protocol/types.ts";
+import type { Entry, Logged, Newest, Stored } from "./store.ts";
+
+export type Reply = string | number | null | Reply[];
+
+/** As lua/append.lua describes it. */
+export function pushEntry(args: Array<string | number>, entry: Entry): void {
+  const { type, head, data, id, producer } = entry;
+  const { latest, set, add, merge, point } = entry.patch;
+  const flags = [
+    entry.durable ? "d" : "c",
+    entry.stream.charAt(0),
+    entry.tenantFeed === "merged" ? "m" : entry.tenantFeed ? "1" : "0",
+    latest ? "1" : "0",
+    entry.ends === undefined ? "-" : entry.ends ? "y" : "n",
+  ];
+  const more: Array<string | number> = [];
+  const follow = (flag: string, ...values: Array<string | number>) => {
+    flags.push(flag);
+    more.push(...values);
+  };
+  if (id !== undefined) follow("i", id);
+  if (producer) follow("p", producer.id, producer.incarnation, producer.n);
+  if (set) follow("s", set.length, ...set.flat());
+  if (add) follow("a", add.set, add.member);
+  if (merge) follow("m", merge.key, merge.attempt, merge.fields.length, ...merge.fields.flat());
+  if (point !== undefined) follow("x", point);
+  args.push(flags.join(""), type, head, data, ...more);
+}
+
+/** What became of each entry, from the reply of lua/append.lua. */
+export function storedOf(reply: Reply[]): Stored[] {
+  const stored: Stored[] = [];
+  for (let i = 1; i < reply.length; i += 2) {
+    if (reply[i] === "r") stored.push({ refused: reply[i + 1] as ErrorCode });
+    else stored.push({ seq: Number(reply[i + 1]), duplicate: reply[i] === "d" });
+  }
+  return stored;
+}
+
+/** Names and values that take turns. */
+export function* pairs(list: readonly string[]): Iterable<[string, string]> {
+  for (let i = 0; i < list.length; i += 2) yield [list[i] as string, list[i + 1] as string];
+}
+
+/** An entry of a stream. */
+export function loggedOf([id, list]: [string, string[]]): Logged {
+  const fields = new Map(pairs(list));
+  const logged: Logged = {
+    seq: Number.parseInt(id, 10),
+    type: fields.get("t") as EventType,
+    prev: Number(fields.get("p")),
+    head: fields.get("h") as string,
+    data: fields.get("d") as string,
+  };
+  const jobId = fields.get("j");
+  if (jobId) {
+    logged.job = { jobId, position: { epoch: fields.get("e") as string, seq: Number(fields.get("q")) } };
+  }
+  return logged;
+}
+
+/** Newest values above a position, from keys and texts in turns (lua/common.lua), in order. */
+export function newestOf(list: readonly string[], head: number, after = 0): Newest[] {
+  const values: Newest[] = [];
+  for (const [key, text] of pairs(list)) {
+    const lines = text.split("\n");
+    const [seq, attempt, type, own, jobEpoch, jobSeq] = lines as [
+      string,
+      string,
+      EventType,
+      string,
+      string,
+      string,
+    ];
+    const fields = new Map(pairs(lines.slice(6)));
+    // Above the head: set by a script that broke.
+    const newest: Newest = {
+      key,
+      seq: Math.min(Number(seq), head),
+      attempt: Number(attempt),
+      type,
+      head: own,
+      fields,
+    };
+    if (jobEpoch !== "-") newest.job = { jobId: key, position: { epoch: jobEpoch, seq: Number(jobSeq) } };
+    if (newest.seq > after) values.push(newest);
+  }
+  return values.sort((a, b) => a.seq - b.seq);
+}
