@@ -33,6 +33,8 @@ async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
     const late = setTimeout(() => process.exit(1), config.shutdownMs).unref();
     await trainer?.stop();
     await running.close();
+    // A process that is about to end no longer catches the signal's double.
+    await new Promise((resolve) => setTimeout(resolve, SAME_SIGNAL_MS));
     clearTimeout(late);
   };
   for (const name of SIGNALS) {

@@ -199,10 +199,12 @@ export class AllJobs {
 
   /** Some news of jobs was lost: look which ones there are, and which have come and ended meanwhile. */
   async #rescan(): Promise<void> {
+    // As it is now: jobs that are heard of while it looks come after those that were missed.
+    const newest = this.#newest;
     while (!this.#closed) {
       try {
         const jobs = await this.#hub.allJobs(this.#identity);
-        const known = jobs.findIndex(({ job_id }) => job_id === this.#newest);
+        const known = jobs.findIndex(({ job_id }) => job_id === newest);
         this.#newest = jobs[0]?.job_id;
         for (const [i, job] of jobs.entries()) {
           if (isActive(job) || i < known || known < 0) this.#learn(job.job_id, START);

@@ -23,6 +23,7 @@ export interface RedisLinkOptions {
 
 /** How often each connection must show that it lives, and the server that it is still the same. */
 const PING_MS = 2_000;
+const DISCONNECT_MS = 100;
 
 export class RedisLink {
   readonly commands: Redis;
@@ -110,6 +111,8 @@ export class RedisLink {
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       connectTimeout: this.#options.timeoutMs,
+      // A peer that has vanished does not answer a farewell either.
+      disconnectTimeout: DISCONNECT_MS,
       // A master that became a replica, and may be promoted again, keeps its connections: only a new one learns of it.
       reconnectOnError: ({ message }) => message.startsWith("READONLY"),
       retryStrategy: (attempt) => Math.random() * Math.min(1_000, 50 * 2 ** Math.min(attempt, 6)) + 10,
@@ -117,6 +120,13 @@ export class RedisLink {
     });
     // The state is told by `close` and `ready`; an unheard `error` event would end the process.
     client.on("error", () => {});
+    // The peer may also vanish between `connect` and `ready`, when no ping can be sent yet.
+    let timer: NodeJS.Timeout | undefined;
+    client.on("connect", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => client.disconnect(true), this.#options.timeoutMs);
+    });
+    for (const event of ["ready", "close"]) client.on(event, () => clearTimeout(timer));
     this.#clients.push(client);
     return client;
   }

@@ -11,7 +11,7 @@ const SECRET = "a secret of more than thirty-two bytes";
 
 /** The process of the demo that has begun a job, after so many lines of the hub's log. */
 async function demoOf(hub: RunningProcess, after = 0): Promise<number> {
-  const [, pid] = await hub.waitForLine(/"pid":(\d+),"msg":"the demo trains"/, 15_000, after);
+  const [, pid] = await hub.waitForLine(/"demo_pid":(\d+),"msg":"the demo trains"/, 15_000, after);
   return Number(pid);
 }
 
