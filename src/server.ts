@@ -89,7 +89,7 @@ async function openStore(
 ): Promise<{ store: Store; bus: Bus; redis?: RedisLink; keys: Keys }> {
   const keys = new Keys(config.keyPrefix);
   if (config.redisUrl === undefined) {
-    const bus = new MemoryBus();
+    const bus = new MemoryBus({ onError: (error) => log.error({ err: error }, "bus") });
     return { store: new MemoryStore({ ...config, bus }), bus, keys };
   }
   const redis = await RedisLink.open({

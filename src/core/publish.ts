@@ -11,6 +11,10 @@ import type { Entry } from "../store/store.ts";
 
 const validators = new Map(EVENT_TYPES.map((type) => [type as string, Compile(publishedSchema(type))]));
 
+/** Half a character: written as UTF-8, two such names would become the same. */
+const SURROGATE = /\p{Surrogate}/u;
+const NAMES = ["id", "product"] as const;
+
 /** Bytes that the hub adds to an event: positions and their names. */
 const POSITION_BYTES = 160;
 
@@ -34,6 +38,9 @@ export function checkEvent(
   }
   if ((event.producer === undefined) !== (event.n === undefined)) {
     throw new HubError("invalid_event", "producer and n go together");
+  }
+  if (NAMES.some((name) => SURROGATE.test(String(event[name] ?? "")))) {
+    throw new HubError("invalid_event", "id and product must be well-formed Unicode");
   }
   if (event.id !== undefined && event.producer) {
     throw new HubError("invalid_event", "either id or producer, not both");

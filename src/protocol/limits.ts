@@ -38,7 +38,7 @@ const TABLE = {
   producers: { value: 4_096, meaning: "Producers of a job that are remembered for duplicates." },
   conflationKeys: {
     value: 4_096,
-    meaning: "Conflation keys (ranks, products, hosts) of a job that have a newest value.",
+    meaning: "Conflation keys (ranks, products, hosts) of a job, and products that are done.",
   },
   mergedFields: {
     value: 96,

@@ -67,7 +67,7 @@ export class RedisLink {
     });
     try {
       await link.commands.connect();
-      await refuseUnfit(link.commands);
+      await refuseUnfit(link.commands, link.#generationKey);
       link.#generation = await link.#confirm();
       return link;
     } catch (error) {
@@ -131,8 +131,12 @@ export class RedisLink {
     return client;
   }
 
+  get #generationKey(): string {
+    return this.#options.generationKey ?? "trainwire:generation";
+  }
+
   #confirm(): Promise<string> {
-    return confirmGeneration(this.commands, this.#options.generationKey ?? "trainwire:generation");
+    return confirmGeneration(this.commands, this.#generationKey);
   }
 
   /** A peer that has vanished without a word shows only by its silence. */
@@ -167,7 +171,7 @@ export class RedisLink {
   }
 }
 
-async function refuseUnfit(redis: Redis): Promise<void> {
+async function refuseUnfit(redis: Redis, channel: string): Promise<void> {
   const info = await redis.info();
   const version = field(info, "redis_version") ?? "unknown";
   if (Number.parseInt(version, 10) < 7)
@@ -176,6 +180,9 @@ async function refuseUnfit(redis: Redis): Promise<void> {
   if (policy !== undefined && policy !== "noeviction") {
     throw new Error(`its maxmemory-policy is ${policy}, which throws away events; set it to noeviction`);
   }
+  await redis.spublish(channel, "").catch((error: Error) => {
+    throw new Error(`it does not publish (${error.message})`);
+  });
   const ran = await redis.eval("#!lua flags=no-writes\nreturn 7", 0).catch((error: Error) => error);
   if (ran !== 7)
     throw new Error(`it does not run scripts (${ran instanceof Error ? ran.message : String(ran)})`);

@@ -121,8 +121,11 @@ export class JobFeed extends Feed {
     this.updatedAt = now;
   }
 
-  /** Why the newest value of its key cannot take the entry. */
-  refusal({ patch: { merge } }: Entry): Stored | undefined {
+  /** Why the job has no room for the entry's key or product. */
+  refusal({ patch: { add, merge } }: Entry): Stored | undefined {
+    if (add && this.members.size >= LIMITS.conflationKeys && !this.members.has(memberOf(add))) {
+      return { refused: "too_many_keys" };
+    }
     const before = merge && this.newest.get(merge.key);
     if (merge && !before && this.newest.size >= LIMITS.conflationKeys) return { refused: "too_many_keys" };
     if (!merge || before?.attempt !== merge.attempt) return undefined;
@@ -138,7 +141,7 @@ export class JobFeed extends Feed {
     for (const [field, json] of patch.set ?? []) this.fields.set(field, json);
     increment(this.counts, `type:${type}`);
     if (patch.add) {
-      const member = `${patch.add.set}\u001f${patch.add.member}`;
+      const member = memberOf(patch.add);
       if (!this.members.has(member)) increment(this.counts, `set:${patch.add.set}`);
       this.members.add(member);
     }
@@ -176,6 +179,10 @@ function merge(
   const kept = before && attempt === before.attempt ? before.fields : new Map<string, string>();
   for (const [field, json] of fields) kept.set(field, json);
   newest.set(key, { key, attempt, ...event, fields: kept });
+}
+
+function memberOf({ set, member }: NonNullable<Entry["patch"]["add"]>): string {
+  return `${set}\u001f${member}`;
 }
 
 function increment(counts: Map<string, number>, counter: string): void {

@@ -27,7 +27,10 @@ export interface Entry {
   stream: "events" | "log";
   /** Also goes to the tenant feed: as it is, or merged at most once a second. */
   tenantFeed: boolean | "merged";
-  /** The envelope as JSON text without the leading brace, positions and `data`: `"type":"log",…,"received_at":"…"`. */
+  /**
+   * The envelope as JSON text without the leading brace, positions and `data`: `"type":"log",…,"received_at":"…"`. Like
+   * `data` and every JSON text here it has no raw newline (JSON.stringify writes none): stores separate texts by lines.
+   */
   head: string;
   /** `data` as JSON text. */
   data: string;

@@ -180,7 +180,17 @@ describe("bus: Redis, when it refuses or is away", () => {
 
   it("a refused subscription is told, and tried again until it is in force", async () => {
     const admin = new Redis(server.url);
-    await admin.call("ACL", "SETUSER", "hub", "on", ">secret", "~*", "resetchannels", "+@all");
+    await admin.call(
+      "ACL",
+      "SETUSER",
+      "hub",
+      "on",
+      ">secret",
+      "~*",
+      "resetchannels",
+      "&trainwire:*",
+      "+@all",
+    );
     await open(server.url.replace("redis://", "redis://hub:secret@"));
     const heard = listen(bus, FEED);
     while (errors.length < 2) await new Promise((resolve) => setImmediate(resolve));

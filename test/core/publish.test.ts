@@ -106,6 +106,12 @@ describe("core/publish", () => {
     expect(await code(event({ id: "x", n: 1 }))).to.equal("invalid_event");
   });
 
+  it("refuses ids and products with half a character, which would become the same in UTF-8", async () => {
+    expect(await code(event({ id: "\ud800" }))).to.equal("invalid_event");
+    expect(await code(event({ product: "a\udc00" }))).to.equal("invalid_event");
+    expect(await code(event({ id: "\ud83d\ude80", product: "\ud83d\ude80" }))).to.equal(undefined);
+  });
+
   it("stores an event with the same id or n once, and answers its position", async () => {
     const producer = { id: "p", incarnation: 2 };
     const first = await publish([event({ id: "x" }), event({ producer, n: 7 })]);

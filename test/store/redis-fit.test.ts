@@ -57,6 +57,13 @@ describe("Redis at the start", () => {
     );
   });
 
+  it("is refused when the user may not publish", async () => {
+    await admin.call("ACL", "SETUSER", "no-channels", "on", ">secret", "~*", "resetchannels", "+@all");
+    expect(await refusal(as("no-channels"))).to.match(
+      /^Redis at redis:\/\/127\.0\.0\.1:\d+ cannot be used: it does not publish \(NOPERM .*\)$/,
+    );
+  });
+
   it("is refused when the user is none, or the password wrong", async () => {
     await admin.call("ACL", "SETUSER", "somebody", "on", ">secret", "~*", "&*", "+@all");
     expect(await refusal(as("somebody", "wrong"))).to.match(/ cannot be used: WRONGPASS/);

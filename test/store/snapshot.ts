@@ -192,5 +192,18 @@ export function snapshot(open: Open): void {
         ),
       ).to.deep.equal(["too_many_keys", LIMITS.conflationKeys + 2, LIMITS.conflationKeys + 3]);
     });
+
+    it(`is refused beyond the ${LIMITS.conflationKeys}th product that is done`, async function () {
+      this.timeout(30_000);
+      const products = Array.from({ length: LIMITS.conflationKeys }, (_, i) => product(`p${i}`));
+      for (let i = 0; i < products.length; i += 500) await append(...products.slice(i, i + 500));
+      const after = LIMITS.conflationKeys + 2;
+      expect(await append(product("one more"), product("p0"), log())).to.deep.equal([
+        "too_many_keys",
+        after,
+        after + 1,
+      ]);
+      expect((await state()).counts.get("set:completed")).to.equal(LIMITS.conflationKeys);
+    });
   });
 }

@@ -136,7 +136,7 @@ local newest = is_job and known('HMGET', keys.newest, 'key', unpack_newest)
 
 local seq = meta.seq
 local job_exists = not fresh
-local new_producers, new_keys = 0, 0
+local new_producers, new_keys, new_members = 0, 0, 0
 -- Returns the code of a refusal, or the seq of a duplicate, or nothing.
 local function check(entry)
   if entry.id and ids[entry.id] then return nil, ids[entry.id] end
@@ -151,6 +151,10 @@ local function check(entry)
     end
   end
   if entry.type == 'job_created' and job_exists then return 'job_exists' end
+  if entry.add_set and measure('HLEN', keys.members) + new_members >= limits.keys
+    and redis.call('HEXISTS', keys.members, entry.add_set .. '\31' .. entry.add_member) == 0 then
+    return 'too_many_keys'
+  end
   if entry.key == '' or not is_job then return end
   local value = newest[entry.key]
   if not value and measure('HLEN', keys.newest) + new_keys >= limits.keys then return 'too_many_keys' end
@@ -190,6 +194,7 @@ local function accept(entry)
     producers[entry.producer] = { incarnation = entry.incarnation, n = entry.n, seq = seq,
       stored = before and before.stored, changed = true }
   end
+  if entry.add_set then new_members = new_members + 1 end
   if is_job and entry.key ~= '' then merge(entry) end
   if entry.ends == 'y' then life = limits.finished elseif entry.ends == 'n' then life = limits.silent end
   accepted[#accepted + 1] = entry
