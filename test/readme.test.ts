@@ -14,6 +14,17 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
 const SECRET = "a secret of more than thirty-two bytes";
 
+/** The sample of the SDK, on this source and this hub, with what it takes for granted. */
+function sdkProgram(url: string, trainerToken: string, watcherToken: string): string {
+  const [, block = ""] = /```ts\n(import \{ TrainwireClient[\s\S]*?)```/.exec(README) ?? [];
+  const given = `const [trainerToken, watcherToken] = ${JSON.stringify([trainerToken, watcherToken])};
+const train = async (step: number) => 1 / step;\n`;
+  const sdk = JSON.stringify(join(ROOT, "client/index.ts"));
+  return (
+    given + block.replace('"trainwire/client"', sdk).replace('"http://127.0.0.1:3000"', JSON.stringify(url))
+  );
+}
+
 function program(name: string): string {
   const block = [...README.matchAll(/```js\n([\s\S]*?)```/g)].find(([, body]) =>
     body?.startsWith(`// ${name}`),
@@ -61,6 +72,17 @@ describe("README's programs", () => {
       expect(shown.at(-2)?.[2]).to.include('"step":50');
     } finally {
       await watcher.stop("SIGTERM");
+    }
+  });
+
+  it("the SDK's sample shows the loss to its end, and ends", async () => {
+    writeFileSync(join(folder, "sdk.mts"), sdkProgram(hub.url, token("trainer"), token("watcher")));
+    const sample = startProcess("node", ["--import", "tsx", "sdk.mts"], { cwd: folder });
+    try {
+      expect(await sample.exited, sample.output.join("\n")).to.include({ code: 0 });
+      expect(sample.output.at(-1)).to.equal("0.001");
+    } finally {
+      await sample.stop();
     }
   });
 });
