@@ -49,3 +49,13 @@ export interface Bus {
 export function feedId(feed: FeedName): string {
   return feed.jobId === undefined ? feed.tenantId : `${feed.tenantId}/${feed.jobId}`;
 }
+
+/** How the wire names a feed. */
+export function addressOf({ jobId }: FeedName): { feed: "job" | "tenant"; job_id?: string } {
+  return jobId === undefined ? { feed: "tenant" } : { feed: "job", job_id: jobId };
+}
+
+/** The streams that a feed's durable events are kept in. */
+export function streamsOf({ jobId }: FeedName): ReadonlyArray<"events" | "log"> {
+  return jobId === undefined ? ["events"] : ["events", "log"];
+}

@@ -5,7 +5,14 @@
  * each event is the next one. Whatever breaks that (a hole, a renewed subscription, an unreadable message, a head that
  * is ahead of us) leads to the same place: `#heal` reads the log after our position and goes on.
  */
-import type { Bus, FeedEvent, FeedHandler, FeedName } from "../bus/bus.ts";
+import {
+  addressOf,
+  type Bus,
+  type FeedEvent,
+  type FeedHandler,
+  type FeedName,
+  streamsOf,
+} from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Cursor, Gap } from "../protocol/types.ts";
@@ -13,7 +20,6 @@ import type { Page, Store } from "../store/store.ts";
 import { type Item, itemsOf } from "./page.ts";
 import type { Subscription } from "./subscription.ts";
 
-const STREAMS = ["events", "log"] as const;
 /** Between two tries to read while the store is away: doubling from the first to the second. */
 const RETRY_MS = [100, 1_000] as const;
 
@@ -73,10 +79,6 @@ export class Feed implements FeedHandler {
       this.#open = resolve;
     });
     context.bus.hold(name, this);
-  }
-
-  get kind(): "job" | "tenant" {
-    return this.name.jobId === undefined ? "tenant" : "job";
   }
 
   get epoch(): string | null {
@@ -182,12 +184,12 @@ export class Feed implements FeedHandler {
         after: this.#seq,
         limit: LIMITS.pageEvents,
         bytes: LIMITS.pageBytes,
-        streams: this.kind === "tenant" ? ["events"] : STREAMS,
+        streams: streamsOf(this.name),
       });
       if (this.#isClosed()) return;
       if (page.reset || this.#isElsewhere(page.epoch)) return await this.#jump(page, "reset");
       if (page.epoch === null) return;
-      const items = itemsOf(this.kind, page, this.name);
+      const items = itemsOf(this.name, page);
       for (const item of items) bytes += "wire" in item ? item.wire.length : 0;
       events += items.length;
       if (events > LIMITS.healEvents || bytes > LIMITS.healBytes) return await this.#jump(page, "overflow");
@@ -216,8 +218,7 @@ export class Feed implements FeedHandler {
     if (this.#isClosed()) return;
     const gap: Gap = {
       type: "gap",
-      feed: this.kind,
-      ...(this.name.jobId !== undefined && { job_id: this.name.jobId }),
+      ...addressOf(this.name),
       epoch: page.epoch,
       seq: page.seq,
       ...(reason === "overflow" && { from: this.#seq + 1, to: page.seq }),

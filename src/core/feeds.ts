@@ -121,7 +121,7 @@ export class Feeds {
     if (this.#flushing) return;
     this.#flushing = true;
     try {
-      const watched = [...this.#feeds.values()].filter((feed) => feed.kind === "tenant" && !feed.idle);
+      const watched = [...this.#feeds.values()].filter((feed) => feed.name.jobId === undefined && !feed.idle);
       await Promise.all(watched.map(({ name }) => this.#options.store.flushTenant(name.tenantId)));
     } catch {
       // The store is away; the next second comes.

@@ -1,5 +1,5 @@
 /** How a watcher comes into a feed: pages of what it has missed, then the live events, without gap or double. */
-import type { FeedName } from "../bus/bus.ts";
+import { addressOf, type FeedName, streamsOf } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Cursor, Gap, SubscribeAnswer, SubscribeRequest } from "../protocol/types.ts";
@@ -105,10 +105,7 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
 export async function readPage(options: ReadOptions): Promise<PageRead> {
   const { name, request, filter } = options;
   const since = request.since as Cursor | undefined;
-  const base = {
-    ...(name.jobId !== undefined && { job_id: name.jobId }),
-    feed: name.jobId === undefined ? ("tenant" as const) : ("job" as const),
-  };
+  const base = addressOf(name);
   const page = await readFirst(options);
   if (page.epoch === null) {
     if (name.jobId !== undefined && !request.wait) throw new HubError("job_not_found");
@@ -121,7 +118,7 @@ export async function readPage(options: ReadOptions): Promise<PageRead> {
     const answer = { ...base, ...at(snapshot, page), recovered: !since, snapshot, events: [] };
     return { answer, items: [], waiting: false };
   }
-  const items = itemsOf(base.feed, page, name).filter((item) => wants(filter, item));
+  const items = itemsOf(name, page).filter((item) => wants(filter, item));
   const answer: SubscribeAnswer = {
     ...base,
     epoch: page.epoch,
@@ -179,13 +176,12 @@ async function readFirst(options: ReadOptions): Promise<Page> {
 }
 
 function readOptions({ filter, name, limit }: ReadOptions, epoch: string | null, after: number) {
-  const streams = name.jobId === undefined ? (["events"] as const) : (["events", "log"] as const);
   return {
     epoch,
     after,
     limit: limit ?? LIMITS.pageEvents,
     bytes: LIMITS.pageBytes,
-    streams: streams.filter((stream) => concerns(filter, stream)),
+    streams: streamsOf(name).filter((stream) => concerns(filter, stream)),
   };
 }
 

@@ -1,5 +1,5 @@
 /** A page of the store as the items that a watcher gets: events and gaps, in order. */
-import type { FeedEvent, FeedName } from "../bus/bus.ts";
+import { addressOf, type FeedEvent, type FeedName } from "../bus/bus.ts";
 import { EVENTS } from "../protocol/events.ts";
 import type { DeliveredEvent, EventType, Gap } from "../protocol/types.ts";
 import type { Page } from "../store/store.ts";
@@ -8,7 +8,8 @@ import { loggedWire, newestWire } from "../store/wire.ts";
 export type Item = FeedEvent | Gap;
 
 /** What the page holds, in order of position; a gap stands where its events would. */
-export function itemsOf(kind: "job" | "tenant", page: Page, name: FeedName): Item[] {
+export function itemsOf(name: FeedName, page: Page): Item[] {
+  const address = addressOf(name);
   const epoch = page.epoch as string;
   const placed: Array<{ at: number; item: Item }> = [];
   for (const logged of page.logged) {
@@ -19,7 +20,7 @@ export function itemsOf(kind: "job" | "tenant", page: Page, name: FeedName): Ite
       durable: true,
       jobId: name.jobId ?? logged.job?.jobId ?? "",
       key: "",
-      wire: loggedWire(kind, epoch, logged),
+      wire: loggedWire(address.feed, epoch, logged),
     };
     placed.push({ at: logged.seq, item });
   }
@@ -32,15 +33,14 @@ export function itemsOf(kind: "job" | "tenant", page: Page, name: FeedName): Ite
       durable: false,
       jobId: name.jobId ?? newest.job?.jobId ?? "",
       key: newest.key,
-      wire: newestWire(kind, epoch, newest),
+      wire: newestWire(address.feed, epoch, newest),
     };
     placed.push({ at: newest.seq, item });
   }
   for (const { stream, from, to } of page.trimmed) {
     const item: Gap = {
       type: "gap",
-      feed: kind,
-      ...(name.jobId !== undefined && { job_id: name.jobId }),
+      ...address,
       epoch,
       // Not further: events of the other stream may follow.
       seq: from - 1,

@@ -1,5 +1,5 @@
 /** One watcher's place in one feed. */
-import type { FeedEvent, FeedName } from "../bus/bus.ts";
+import { addressOf, type FeedEvent, type FeedName } from "../bus/bus.ts";
 import type { EventType, Gap, Position } from "../protocol/types.ts";
 import { type Filter, visible, wants } from "./page.ts";
 import { Throttle } from "./throttle.ts";
@@ -137,10 +137,8 @@ export class Subscription implements Filter {
 
   position(): Position | undefined {
     if (this.#epoch === null) return undefined;
-    const { jobId } = this.name;
     return {
-      feed: jobId === undefined ? "tenant" : "job",
-      ...(jobId !== undefined && { job_id: jobId }),
+      ...addressOf(this.name),
       epoch: this.#epoch,
       seq: this.#seq,
     };
