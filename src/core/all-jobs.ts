@@ -185,7 +185,7 @@ export class AllJobs {
     const ended = type === "training_status" && TERMINAL_STATUSES.has(data.status);
     if (type === "job_created") this.#newest = jobId;
     if (!ended) this.#ended.delete(jobId);
-    else if (this.#following.has(jobId)) this.#ended.add(jobId);
+    else if (this.#following.has(jobId) || this.#pending.has(jobId)) this.#ended.add(jobId);
     if (ended || !job_position) return;
     this.#learn(jobId, { epoch: job_position.epoch, seq: job_position.seq - 1 });
   }
@@ -207,7 +207,9 @@ export class AllJobs {
         const known = jobs.findIndex(({ job_id }) => job_id === newest);
         this.#newest = jobs[0]?.job_id;
         for (const [i, job] of jobs.entries()) {
-          if (isActive(job) || i < known || known < 0) this.#learn(job.job_id, START);
+          if (!isActive(job) && i >= known && known >= 0) continue;
+          if (!isActive(job)) this.#ended.add(job.job_id);
+          this.#learn(job.job_id, START);
         }
         return;
       } catch (error) {
