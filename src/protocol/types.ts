@@ -469,33 +469,3 @@ export interface PingAnswer {
   /** Where each subscription of this connection stands. */
   positions: Position[];
 }
-
-/** Event names that a watcher's socket receives → their argument. */
-export type WatcherEvents = { [T in EventType]: (event: DeliveredEvent<T>) => void } & {
-  welcome: (welcome: Welcome) => void;
-  gap: (gap: Gap) => void;
-  position: (position: Position) => void;
-  closing: (closing: Closing) => void;
-  refused: (refused: { verb: string; error: AnswerError }) => void;
-};
-
-/** Verbs that a watcher's socket sends. */
-export interface WatcherVerbs {
-  subscribe: (
-    request: SubscribeRequest,
-    ack: (answer: Answer<SubscribeAnswer | SubscribeAllAnswer>) => void,
-  ) => void;
-  unsubscribe: (request: { job_id?: string }, ack: (answer: Answer<{ job_id?: string }>) => void) => void;
-  ping: (request: Record<string, never>, ack: (answer: Answer<PingAnswer>) => void) => void;
-}
-
-export interface TrainerEvents {
-  welcome: (welcome: Welcome) => void;
-  closing: (closing: Closing) => void;
-  refused: (refused: { verb: string; error: AnswerError }) => void;
-}
-
-export interface TrainerVerbs {
-  publish: (events: PublishedEvent | PublishedEvent[], ack: (answer: Answer<PublishAnswer>) => void) => void;
-  ping: (request: Record<string, never>, ack: (answer: Answer<PingAnswer>) => void) => void;
-}
