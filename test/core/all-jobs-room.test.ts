@@ -4,6 +4,7 @@ import { AllJobs } from "../../src/core/all-jobs.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
 import type { Cursor, SubscribeAllAnswer, SubscribeRequest } from "../../src/protocol/types.ts";
 import {
+  allPages,
   line,
   pass,
   type Scripted,
@@ -44,16 +45,7 @@ describe("core/all-jobs, room", () => {
 
   async function begin(request: Omit<SubscribeRequest, "job_id"> = {}): Promise<SubscribeAllAnswer[]> {
     all = new AllJobs(hub.hub, WATCHER, { job_id: "*", ...request }, watching);
-    await all.begin(request.since as Record<string, Cursor> | undefined);
-    const pages: SubscribeAllAnswer[] = [];
-    for (;;) {
-      const page = await all.page();
-      const answer = structuredClone(page.finish());
-      pages.push(answer);
-      if (pages.length === 1) expect(watching.received, "before the first answer").to.deep.equal([]);
-      page.start();
-      if (!answer.more) return pages;
-    }
+    return await allPages(all, watching, request);
   }
 
   const told = () => watching.events.map(({ jobId, seq }) => `${jobId} ${seq}`);

@@ -4,8 +4,9 @@ import type { Identity } from "../../src/auth.ts";
 import { AllJobs } from "../../src/core/all-jobs.ts";
 import { HubError } from "../../src/protocol/codes.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
-import type { Cursor, Snapshot, SubscribeAllAnswer, SubscribeRequest } from "../../src/protocol/types.ts";
+import type { Snapshot, SubscribeAllAnswer, SubscribeRequest } from "../../src/protocol/types.ts";
 import {
+  allPages,
   line,
   pass,
   progress,
@@ -46,23 +47,12 @@ describe("core/all-jobs", () => {
   const on = (job_id: string, ...events: object[]) =>
     hub.publish(...events.map((event) => ({ ...event, job_id })));
 
-  /** As the door does, to the last page. */
   async function begin(
     request: Omit<SubscribeRequest, "job_id"> = {},
     identity: Identity = WATCHER,
   ): Promise<SubscribeAllAnswer[]> {
     all = new AllJobs(hub.hub, identity, { job_id: "*", ...request }, watching);
-    await all.begin(request.since as Record<string, Cursor> | undefined);
-    const pages: SubscribeAllAnswer[] = [];
-    for (;;) {
-      const page = await all.page();
-      const answer = structuredClone(page.finish());
-      pages.push(answer);
-      page.start();
-      if (!answer.more) return pages;
-      expect(all.expects(answer.next as string)).to.equal(true);
-      expect(all.expects("another")).to.equal(false);
-    }
+    return await allPages(all, watching, request);
   }
 
   const told = () => watching.events.map(({ jobId, seq }) => `${jobId} ${seq}`);

@@ -1,12 +1,21 @@
 /** A store and a bus that do what a test says, under a real core: messages get lost, doubled, late; reads wait or fail. */
 import { mock } from "node:test";
+import { expect } from "chai";
 import type { Identity } from "../../src/auth.ts";
 import type { Bus, FeedEvent, FeedHandler, FeedName } from "../../src/bus/bus.ts";
 import { feedId } from "../../src/bus/bus.ts";
 import type { MemoryBus } from "../../src/bus/memory.ts";
+import type { AllJobs } from "../../src/core/all-jobs.ts";
 import { Hub, type HubOptions } from "../../src/core/hub.ts";
 import type { Subscriber, Subscription } from "../../src/core/subscription.ts";
-import type { Gap, Position, SubscribeAnswer, SubscribeRequest } from "../../src/protocol/types.ts";
+import type {
+  Cursor,
+  Gap,
+  Position,
+  SubscribeAllAnswer,
+  SubscribeAnswer,
+  SubscribeRequest,
+} from "../../src/protocol/types.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import type { Store, StoreOptions } from "../../src/store/store.ts";
 
@@ -278,5 +287,25 @@ export async function pass(ms: number, step = 50): Promise<void> {
   for (let left = ms; left > 0; left -= step) {
     mock.timers.tick(Math.min(step, left));
     await settle();
+  }
+}
+
+/** Every answer to `subscribe {job_id: "*"}`, to the last page, as the door asks for them. */
+export async function allPages(
+  all: AllJobs,
+  watching: Watching,
+  { since }: Pick<SubscribeRequest, "since">,
+): Promise<SubscribeAllAnswer[]> {
+  await all.begin(since as Record<string, Cursor> | undefined);
+  const pages: SubscribeAllAnswer[] = [];
+  for (;;) {
+    const page = await all.page();
+    const answer = structuredClone(page.finish());
+    pages.push(answer);
+    if (pages.length === 1) expect(watching.received, "before the first answer").to.deep.equal([]);
+    page.start();
+    if (!answer.more) return pages;
+    expect(all.expects(answer.next as string)).to.equal(true);
+    expect(all.expects("another")).to.equal(false);
   }
 }
