@@ -109,8 +109,9 @@ export class Backlog {
     return at;
   }
 
-  /** `order` of the oldest event, Infinity if there is none. */
-  oldest(): number {
+  /** `order` of the oldest event, of one job or of all; Infinity if there is none. */
+  oldest(name?: string): number {
+    if (name !== undefined) return this.#lanes.get(name)?.items[0]?.order ?? Number.POSITIVE_INFINITY;
     let order = Number.POSITIVE_INFINITY;
     for (const lane of this.#lanes.values()) order = Math.min(order, lane.items[0]?.order ?? order);
     return order;

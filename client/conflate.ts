@@ -30,7 +30,8 @@ export function newItem(event: PublishedEvent): Item {
 
 const encoder = new TextEncoder();
 
-function jsonBytes(value: unknown): number {
+/** Bytes of a value's JSON (UTF-8). */
+export function jsonBytes(value: unknown): number {
   return encoder.encode(JSON.stringify(value)).length;
 }
 

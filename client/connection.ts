@@ -3,6 +3,7 @@ import type { Answer, Closing } from "../src/protocol/types.ts";
 import { checked, failure, isAnswerError, isObject } from "./answer.ts";
 import { backoff } from "./backoff.ts";
 import { messageOf, TrainwireError } from "./errors.ts";
+import { Refresh } from "./refresh.ts";
 
 export type ConnectionState = "connecting" | "connected" | "reconnecting" | "closed";
 
@@ -12,7 +13,10 @@ export interface ConnectionOptions {
   url: string;
   /** The JSON Web Token. When it expires the connection ends for good; `getToken` avoids that. */
   token?: string;
-  /** Called before every connect and reconnect; may be asynchronous. If it fails, it is called again after the back-off. */
+  /**
+   * Called before every connect and reconnect, and when the token is about to end: the connection then goes on with the
+   * new one. May be asynchronous. If it fails, it is called again after the back-off.
+   */
   getToken?: () => string | Promise<string>;
   /** Socket.IO's path on the server. Default `/socket.io`. */
   path?: string;
@@ -34,8 +38,8 @@ export interface ConnectionOptions {
 /** What a connection tells. None of them may throw. */
 export interface ConnectionOwner {
   state(state: ConnectionState, previous: ConnectionState): void;
-  /** Every Socket.IO event but Socket.IO's own. */
-  event(name: string, argument: unknown): void;
+  /** Every Socket.IO event but Socket.IO's own; `answer` acknowledges it, if the hub waits for that. */
+  event(name: string, argument: unknown, answer?: (answer: unknown) => void): void;
   /** `temporary`: it goes on trying. Otherwise the state is `closed` now. */
   error(error: TrainwireError): void;
 }
@@ -52,6 +56,7 @@ export class Connection {
   readonly #options: Required<Omit<ConnectionOptions, "token" | "getToken">>;
   readonly #getToken: () => string | Promise<string>;
   readonly #renewable: boolean;
+  readonly #refresh: Refresh;
   readonly #owner: ConnectionOwner;
   readonly #socket: Socket;
   #state: ConnectionState = "closed";
@@ -85,6 +90,17 @@ export class Connection {
     this.#renewable = getToken !== undefined;
     this.#getToken = getToken ?? (() => token ?? "");
     this.#owner = owner;
+    this.#refresh = new Refresh({
+      fetch: () => this.#fetchToken(),
+      current: () => this.#token,
+      request: (verb, request, answered) => this.request(verb, request, answered),
+      backoff: (failures) => this.backoff(failures),
+      timeoutMs: this.#options.connectTimeoutMs,
+      taken: (token) => {
+        this.#token = token;
+      },
+      error: (error) => owner.error(error),
+    });
     // A manager of its own: Socket.IO would share one between clients of the same URL, and with it their fate.
     const manager = new Manager(options.url, {
       path: this.#options.path,
@@ -98,7 +114,7 @@ export class Connection {
     this.#socket.on("connect", () => this.#connected());
     this.#socket.on("connect_error", (error) => this.#refused(error));
     this.#socket.on("disconnect", (reason) => this.#disconnected(reason));
-    this.#socket.onAny((name: string, argument: unknown) => this.#event(name, argument));
+    this.#socket.onAny((name: string, ...args: unknown[]) => this.#event(name, args[0], args.at(-1)));
   }
 
   get state(): ConnectionState {
@@ -131,8 +147,14 @@ export class Connection {
   /**
    * Sends a verb. `answered` is called exactly once, within the acknowledgement: events that follow it in the same turn
    * come after. A lost connection or a time-out is an answer too (`disconnected`, `ack_timeout`, both temporary).
+   * `timeoutMs`: for what takes the hub longer than `ackTimeoutMs`.
    */
-  request<D>(verb: string, request: unknown, answered: (answer: Answer<D>) => void): void {
+  request<D>(
+    verb: string,
+    request: unknown,
+    answered: (answer: Answer<D>) => void,
+    timeoutMs: number = this.#options.ackTimeoutMs,
+  ): void {
     if (this.#state !== "connected") {
       answered(failure("disconnected", "Not connected.", true));
       return;
@@ -145,7 +167,7 @@ export class Connection {
       else answered(failure("disconnected", `Disconnected before ${verb} was answered.`, true));
     };
     try {
-      this.#socket.timeout(this.#options.ackTimeoutMs).emit(verb, request, acknowledged);
+      this.#socket.timeout(timeoutMs).emit(verb, request, acknowledged);
     } catch (error) {
       // What JSON has no form for. The packet does not leave, but its time-out would still come.
       sent = false;
@@ -232,7 +254,8 @@ export class Connection {
     if (this.#state !== "connected") return;
     if (Date.now() - this.#connectedAt >= STABLE_MS) this.#failures = 0;
     const closing = this.#closing;
-    if (!closing || closing.reconnect) {
+    const expired = closing?.reason === "token_expired";
+    if (!closing || (closing.reconnect && !expired)) {
       this.#retry();
       return;
     }
@@ -240,16 +263,29 @@ export class Connection {
       closing.reason,
       closing.message ?? `The hub closed the connection: ${reason}.`,
     );
-    if (closing.reason === "token_expired") this.renew(error);
+    // Whatever `reconnect` says: to come back with the token that has ended is of no use.
+    if (expired) this.renew(error);
     else this.#failed(error, false);
   }
 
-  #event(name: string, argument: unknown): void {
+  #event(name: string, argument: unknown, ack: unknown): void {
     if (this.#state !== "connected") return;
     if (name === "closing" && isObject(argument) && argument.job_id === undefined) {
       this.#closing = argument as unknown as Closing;
     }
-    this.#owner.event(name, argument);
+    if (name === "welcome" && isObject(argument)) this.#refresh.welcome(argument.server_time);
+    if (name === "token_expiring" && isObject(argument) && this.#renewable) {
+      this.#refresh.expiring(argument.expires_at);
+    }
+    this.#owner.event(name, argument, isAck(ack) ? this.#answering(ack) : undefined);
+  }
+
+  /** Acknowledgements are numbered per connection: on a later one the same number belongs to another event. */
+  #answering(ack: Ack): Ack {
+    const attempt = this.#attempt;
+    return (answer) => {
+      if (attempt === this.#attempt && this.#state === "connected") ack(answer);
+    };
   }
 
   #failed(error: TrainwireError, again: boolean): void {
@@ -279,12 +315,19 @@ export class Connection {
   #enter(state: ConnectionState): ConnectionState {
     const previous = this.#state;
     this.#state = state;
+    if (state !== "connected") this.#refresh.stop();
     return previous;
   }
 
   #tell(previous: ConnectionState): void {
     if (this.#state !== previous) this.#owner.state(this.#state, previous);
   }
+}
+
+type Ack = (answer: unknown) => void;
+
+function isAck(value: unknown): value is Ack {
+  return typeof value === "function";
 }
 
 function temporary(error: TrainwireError): TrainwireError {

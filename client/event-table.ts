@@ -1,4 +1,4 @@
-import type { EventType } from "../src/protocol/types.ts";
+import type { CommandAction, EventType } from "../src/protocol/types.ts";
 
 /**
  * The columns of the hub's EVENTS table that the SDK needs at run time: for a durable event nothing, for a conflatable
@@ -32,10 +32,24 @@ export const KEPT_LIMITS = {
   depth: 64,
   metrics: 64,
   allJobs: 1_000,
+  commandBytes: 4_096,
+  commandTimeoutMs: 3_600_000,
+  expectSeconds: 86_400,
 } as const;
 
 /** Statuses that end a job; compared likewise. */
 export const TERMINAL_STATUSES: ReadonlySet<string> = new Set(["completed", "failed", "cancelled"]);
+
+/** Every action of a command; compared likewise. */
+export const COMMAND_ACTIONS = [
+  "pause",
+  "resume",
+  "stop",
+  "save",
+  "sample",
+  "validate",
+  "custom",
+] as const satisfies readonly CommandAction[];
 
 export function isConflatable(type: string): boolean {
   return Object.hasOwn(CONFLATION, type) && CONFLATION[type as EventType] !== undefined;

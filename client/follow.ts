@@ -3,6 +3,7 @@ import type {
   Cursor,
   DeliveredEvent,
   Gap,
+  JobStatus,
   Position,
   SubscribeAllAnswer,
   SubscribeAnswer,
@@ -184,7 +185,7 @@ class AllFollow implements Follow {
   event(event: DeliveredEvent): void {
     const jobId = event.job_id;
     if (jobId === undefined) return;
-    if (event.type === "training_status") this.#note(jobId, event as DeliveredEvent<"training_status">);
+    this.#note(jobId, event);
     if (this.live || this.#tracks.get(jobId)?.live) {
       const track = this.#track(jobId);
       track.live = true;
@@ -231,8 +232,11 @@ class AllFollow implements Follow {
     }
   }
 
-  #note(jobId: string, { data }: DeliveredEvent<"training_status">): void {
-    if (TERMINAL_STATUSES.has(data.status)) this.#ended.add(jobId);
+  #note(jobId: string, { type, data }: DeliveredEvent): void {
+    if (type !== "training_status" && type !== "job_updated") return;
+    const { status } = data as { status?: JobStatus };
+    if (status === undefined) return;
+    if (TERMINAL_STATUSES.has(status)) this.#ended.add(jobId);
     else this.#ended.delete(jobId);
   }
 

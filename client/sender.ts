@@ -70,10 +70,12 @@ export class Sender {
     return this.#inFlight.length;
   }
 
-  /** `order` of the oldest event without a certain outcome; Infinity if there is none. */
-  oldest(): number {
-    let order = this.#backlog.oldest();
-    for (const item of this.#inFlight) order = Math.min(order, item.order);
+  /** `order` of the oldest event without a certain outcome, of one job or of all; Infinity if there is none. */
+  oldest(job?: string): number {
+    let order = this.#backlog.oldest(job);
+    for (const item of this.#inFlight) {
+      if (job === undefined || item.lane === job) order = Math.min(order, item.order);
+    }
     return order;
   }
 

@@ -7,6 +7,7 @@ export interface TrainerOptions extends ConnectionOptions {
   /**
    * Names this trainer, so that an event that is sent twice is stored once. Default: random. Give one that is the same
    * after a restart, where a trainer that still runs somewhere else should be refused (`producer_fenced`) from then on.
+   * Operators see it as the trainer's id (`targets` of a command), with `_` for what may not stand in one.
    */
   producer?: string;
   /** Events that wait to be sent. Default 10 000. */
@@ -21,7 +22,13 @@ export interface TrainerOptions extends ConnectionOptions {
    */
   progressIntervalMs?: number;
   /**
-   * What went wrong: events that were refused, dropped or not valid (`events`, `event`), and the connection's errors.
+   * Milliseconds between the heartbeats of each live run. Default 15 000; 0 sends none: then only events and the
+   * connection tell that the trainer is there.
+   */
+  heartbeatIntervalMs?: number;
+  /**
+   * What went wrong: events that were refused, dropped or not valid (`events`, `event`), announcements that were refused,
+   * handlers of commands that threw, and the connection's errors.
    * Default: the first of each code is printed on the console. What it throws is ignored.
    */
   onError?: (error: TrainwireError) => void;
@@ -54,7 +61,16 @@ export interface TrainerStats {
   bufferedBytes: number;
 }
 
-type Own = "producer" | "maxBufferedEvents" | "maxBufferedBytes" | "flushIntervalMs" | "progressIntervalMs";
+type Own =
+  | "producer"
+  | "maxBufferedEvents"
+  | "maxBufferedBytes"
+  | "flushIntervalMs"
+  | "progressIntervalMs"
+  | "heartbeatIntervalMs";
+
+/** A timer that is to take longer ends at once. */
+export const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** With the defaults. @throws Error that says which one is wrong. */
 export function checkedOptions(options: TrainerOptions): Required<Pick<TrainerOptions, Own>> {
@@ -71,6 +87,10 @@ export function checkedOptions(options: TrainerOptions): Required<Pick<TrainerOp
     ),
     flushIntervalMs: atLeast("flushIntervalMs", options.flushIntervalMs ?? 50, 0),
     progressIntervalMs: atLeast("progressIntervalMs", options.progressIntervalMs ?? 100, 0),
+    heartbeatIntervalMs: Math.min(
+      atLeast("heartbeatIntervalMs", options.heartbeatIntervalMs ?? 15_000, 0),
+      LONGEST_TIMER_MS,
+    ),
   };
 }
 

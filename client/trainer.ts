@@ -1,4 +1,5 @@
-import type { AnswerError, EventMap, EventType, JobFields } from "../src/protocol/types.ts";
+import type { AnswerError, EventMap, EventType, JobFields, PublishedEvent } from "../src/protocol/types.ts";
+import { Announcer, trainerId } from "./announcer.ts";
 import { Backlog } from "./backlog.ts";
 import { type Item, newItem } from "./conflate.ts";
 import { Connection, type ConnectionState } from "./connection.ts";
@@ -8,7 +9,12 @@ import { type Envelope, prepare } from "./prepare.ts";
 import { Run, type RunOptions } from "./run.ts";
 import { Sender } from "./sender.ts";
 import { Throttle } from "./throttle.ts";
-import { checkedOptions, type TrainerOptions, type TrainerStats } from "./trainer-options.ts";
+import {
+  checkedOptions,
+  LONGEST_TIMER_MS,
+  type TrainerOptions,
+  type TrainerStats,
+} from "./trainer-options.ts";
 
 const WAIT_MS = 10_000;
 /** Codes that are remembered as printed. */
@@ -31,6 +37,8 @@ const PRINTED = 100;
  * run.finish();
  * await trainer.close();
  * ```
+ *
+ * What operators may tell it (`Run.onCommand`, `shouldStop`, `whilePaused`) is announced with each run.
  */
 export class TrainwireTrainer {
   readonly #producer: { id: string; incarnation: number };
@@ -39,6 +47,7 @@ export class TrainwireTrainer {
   readonly #backlog: Backlog;
   readonly #sender: Sender;
   readonly #throttle: Throttle;
+  readonly #announcer: Announcer;
   /** One count for all jobs: it rises within each. */
   #n = 0;
   #closed = false;
@@ -57,13 +66,15 @@ export class TrainwireTrainer {
 
   /** @throws Error when an option is missing or wrong. Nothing else here throws. */
   constructor(options: TrainerOptions) {
-    const { producer, maxBufferedEvents, maxBufferedBytes, flushIntervalMs, progressIntervalMs } =
-      checkedOptions(options);
+    const { producer, maxBufferedEvents, maxBufferedBytes, ...intervals } = checkedOptions(options);
+    const { flushIntervalMs, progressIntervalMs, heartbeatIntervalMs } = intervals;
     this.#producer = { id: producer, incarnation: nextIncarnation() };
     this.#onError = options.onError;
     this.#connection = new Connection("/trainer", options, {
       state: (state) => this.#state(state),
-      event: () => {},
+      event: (name, argument, answer) => {
+        if (name === "command") this.#announcer.command(argument, answer);
+      },
       error: (error) => this.#connectionError(error),
     });
     this.#backlog = new Backlog(maxBufferedEvents, maxBufferedBytes, (items) => this.#overflow(items));
@@ -80,6 +91,21 @@ export class TrainwireTrainer {
       settled: () => this.#settled(),
     });
     this.#throttle = new Throttle(progressIntervalMs, (item) => this.#pass(item));
+    this.#announcer = new Announcer(
+      this.#connection,
+      { trainerId: trainerId(producer), heartbeatIntervalMs, patienceMs: flushIntervalMs },
+      {
+        oldest: (jobId) => this.#sender.oldest(jobId),
+        flush: (jobId) => {
+          this.#throttle.flush(jobId);
+          return this.#backlog.last;
+        },
+        status: (job_id, attempt, status) => {
+          this.publish("training_status", { status }, { job_id, ...(attempt !== undefined && { attempt }) });
+        },
+        report: (error) => this.#report(error),
+      },
+    );
     this.#connection.open();
   }
 
@@ -88,6 +114,7 @@ export class TrainwireTrainer {
     return this.#connection.state;
   }
 
+  /** What became of the events so far. */
   get stats(): TrainerStats {
     return {
       ...this.#counts,
@@ -105,6 +132,8 @@ export class TrainwireTrainer {
 
   /**
    * A run of a job. If any of the job's fields is given, `job_created` is sent; that the job is there already is no error.
+   * Runs of the same job share its commands. It lives until the job's end is told by any of them, or `Run.end()`; a run of
+   * a higher `attempt` ends those before it.
    *
    * @param jobId `[A-Za-z0-9_.-]{1,64}`.
    */
@@ -119,7 +148,8 @@ export class TrainwireTrainer {
       if (rank !== undefined) envelope.rank = rank;
       if (product !== undefined) envelope.product = product;
     });
-    return new Run(jobId, envelope, (build) => {
+    const part = this.#announcer.join(jobId, whole(envelope.attempt, 1), whole(envelope.rank, 0) ?? 0);
+    return new Run(jobId, envelope, part, (build) => {
       this.#guard(() => {
         const { type, data, envelope: around } = build();
         this.#take(type, data, around);
@@ -172,6 +202,7 @@ export class TrainwireTrainer {
     this.#closed = true;
     const complete = await flushed;
     this.#throttle.stop();
+    this.#announcer.stop();
     this.#connection.close();
     this.#sender.stop();
     const left = this.#backlog.takeAll();
@@ -197,6 +228,7 @@ export class TrainwireTrainer {
       this.#drop([item], "closed", "The trainer was closed before this event.");
       return;
     }
+    if (type === "training_progress") this.#progressed(event);
     if (type === "training_progress" && hasKey(item)) {
       this.#throttle.add(item);
       return;
@@ -224,15 +256,23 @@ export class TrainwireTrainer {
 
   #pass(item: Item): void {
     this.#backlog.push(item);
+    this.#announcer.taken(item);
     this.#sender.wake(item.event.type === "training_status");
+  }
+
+  #progressed({ job_id, data }: PublishedEvent): void {
+    const { step } = data as { step?: unknown };
+    if (job_id !== undefined && typeof step === "number") this.#announcer.stepped(job_id);
   }
 
   #state(state: ConnectionState): void {
     if (state === "connected") this.#sender.wake(true);
+    this.#announcer.state();
     this.#settled();
   }
 
   #settled(): void {
+    this.#announcer.settled();
     for (const check of [...this.#waiters]) check();
   }
 
@@ -290,7 +330,12 @@ function hasKey(item: Item): item is Item & { key: string } {
 
 /** Longer than this, a timer ends at once. */
 function bounded(timeoutMs: number = WAIT_MS): number {
-  return Number.isNaN(timeoutMs) ? WAIT_MS : Math.min(Math.max(timeoutMs, 0), 2 ** 31 - 1);
+  return Number.isNaN(timeoutMs) ? WAIT_MS : Math.min(Math.max(timeoutMs, 0), LONGEST_TIMER_MS);
+}
+
+/** As the application gave it, if the hub would take it. */
+function whole(value: unknown, least: number): number | undefined {
+  return Number.isSafeInteger(value) && (value as number) >= least ? (value as number) : undefined;
 }
 
 let lastIncarnation = 0;

@@ -1,17 +1,25 @@
 import type {
   AnswerError,
   Closing,
+  CommandAction,
+  CommandAnswer,
+  CommandRequest,
   DeliveredEvent,
   Gap,
   Position,
+  PresenceAnswer,
+  SeriesAnswer,
+  SeriesRequest,
   Snapshot,
   SubscribeRequest,
   TenantSnapshot,
   Welcome,
 } from "../src/protocol/types.ts";
 import { isObject } from "./answer.ts";
+import { Asks, randomId } from "./asks.ts";
 import { Connection, type ConnectionOptions, type ConnectionState } from "./connection.ts";
 import { TrainwireError } from "./errors.ts";
+import { KEPT_LIMITS } from "./event-table.ts";
 import { Link } from "./link.ts";
 import { Listeners } from "./listeners.ts";
 import { Subscription, type SubscriptionEvents, Watch } from "./subscription.ts";
@@ -21,6 +29,30 @@ export type ClientOptions = ConnectionOptions;
 
 /** What to watch; see the properties. */
 export type WatchRequest = Omit<SubscribeRequest, "next">;
+
+/** More about a command. */
+export interface CommandOptions {
+  /** Free-form, at most 4 KB of JSON: for instance `{prompt: "a red fox"}` for `sample`. */
+  args?: NonNullable<CommandRequest["args"]>;
+  /**
+   * Milliseconds that the trainer has to come and answer, this client's own wait for a connection included: 100 to
+   * 3 600 000. Default 30 000.
+   */
+  timeoutMs?: number;
+  /** The same id is carried out once, so that a command may be given again. Default: random. */
+  commandId?: string;
+  /** To every trainer of the job. Default: to the newest with the lowest rank. */
+  all?: boolean;
+}
+
+/** How long a question may take. */
+export interface AskOptions {
+  /** Milliseconds, the wait for a connection included. Default 10 000. */
+  timeoutMs?: number;
+}
+
+/** Which curves, and how fine. */
+export type SeriesOptions = Omit<SeriesRequest, "job_id"> & AskOptions;
 
 /** What a client tells. */
 export interface ClientEvents {
@@ -35,6 +67,12 @@ export interface ClientEvents {
    */
   error: (error: TrainwireError) => void;
 }
+
+const COMMAND_MS = 30_000;
+const LEAST_COMMAND_MS = 100;
+const ASK_MS = 10_000;
+/** The trainer may answer in the last moment: its answer must not find that nobody waits. */
+const COMMAND_GRACE_MS = 10_000;
 
 /** Subscriptions that are answered at a time: thousands of resumes in one lump would pass the hub's limit for slow watchers. */
 const AT_A_TIME = 4;
@@ -51,6 +89,7 @@ const AT_A_TIME = 4;
 export class TrainwireClient {
   readonly #listeners = new Listeners<ClientEvents>();
   readonly #connection: Connection;
+  readonly #asks: Asks;
   readonly #links = new Map<string, Link>();
   /** Links that may have something to ask the hub, in turn. */
   readonly #waiting = new Set<Link>();
@@ -69,6 +108,7 @@ export class TrainwireClient {
       event: (name, argument) => this.#event(name, argument),
       error: (error) => this.#error(error),
     });
+    this.#asks = new Asks(this.#connection);
   }
 
   /** `closed` before `connect()`, after `close()`, and after a refusal that another attempt cannot change. */
@@ -76,7 +116,7 @@ export class TrainwireClient {
     return this.#connection.state;
   }
 
-  /** The hub's greeting on the newest connection: ids, role, the token's end, limits. */
+  /** The hub's greeting on the newest connection: ids, role and the token's end as of then, limits. */
   get welcome(): Welcome | undefined {
     return this.#welcome;
   }
@@ -87,7 +127,7 @@ export class TrainwireClient {
     return this;
   }
 
-  /** Closes every subscription and the connection. */
+  /** Closes every subscription and the connection; what waits for an answer is rejected with `closed`. */
   close(): void {
     for (const link of this.#links.values()) {
       const watch = link.watch;
@@ -95,6 +135,7 @@ export class TrainwireClient {
       watch?.close();
       this.#wake(link);
     }
+    this.#asks.end(new TrainwireError("closed", "The client was closed before the answer came."));
     this.#connection.close();
   }
 
@@ -149,6 +190,58 @@ export class TrainwireClient {
     });
   }
 
+  /**
+   * Tells a job's trainer to do something, and waits for its answer. Needs a token of role `operator` or `admin`. Waits for
+   * the connection; when it is lost meanwhile, the command is sent again with the same id, which is carried out once.
+   *
+   * @param action what the trainer has announced (`snapshot.commands`); `custom` says more in `args`.
+   * @returns what the trainer answered. The states in between are events of the job (`command_update`).
+   * @throws TrainwireError (as a rejection) with the hub's code: `no_trainer`, `unsupported_command`, `job_ended`,
+   *   `command_failed` (with the trainer's message), `command_timeout`, …; `disconnected` when there was no connection in
+   *   time, `ack_timeout` when the hub did not answer 10 s after `timeoutMs`, `closed`.
+   */
+  command(jobId: string, action: CommandAction, options: CommandOptions = {}): Promise<CommandAnswer> {
+    const { args, timeoutMs = COMMAND_MS, commandId = randomId(), all } = options;
+    if (!(timeoutMs >= LEAST_COMMAND_MS && timeoutMs <= KEPT_LIMITS.commandTimeoutMs)) {
+      return Promise.reject(
+        new TrainwireError("invalid_request", "`timeoutMs` is a number from 100 to 3600000."),
+      );
+    }
+    return this.#asks.ask("command", { timeoutMs, graceMs: COMMAND_GRACE_MS }, (leftMs) => ({
+      job_id: jobId,
+      action,
+      command_id: commandId,
+      timeout_ms: Math.max(LEAST_COMMAND_MS, leftMs),
+      ...(args !== undefined && { args }),
+      ...(all !== undefined && { all }),
+    }));
+  }
+
+  /**
+   * Who watches a job at the moment, on all instances. Changes come as `presence` events of the job.
+   *
+   * @throws TrainwireError (as a rejection) with the hub's code; `disconnected`, `ack_timeout`, `closed`.
+   */
+  presence(jobId: string, options: AskOptions = {}): Promise<PresenceAnswer> {
+    return this.#asks.ask("presence", { timeoutMs: bounded(options.timeoutMs), graceMs: 0 }, () => ({
+      job_id: jobId,
+    }));
+  }
+
+  /**
+   * The curves of a job's metrics over the whole run, in at most 1 024 buckets each. To go on live, append the progress
+   * events of a subscription that have a higher `seq` than the answer.
+   *
+   * @throws TrainwireError (as a rejection) with the hub's code; `disconnected`, `ack_timeout`, `closed`.
+   */
+  series(jobId: string, options: SeriesOptions = {}): Promise<SeriesAnswer> {
+    const { timeoutMs, ...which } = options;
+    return this.#asks.ask("series", { timeoutMs: bounded(timeoutMs), graceMs: 0 }, () => ({
+      ...which,
+      job_id: jobId,
+    }));
+  }
+
   /** At the end of the turn, so that a close and a new subscription to the same feed are one request. */
   #wake(link: Link): void {
     this.#waiting.add(link);
@@ -184,9 +277,11 @@ export class TrainwireClient {
     if (previous === "connected") for (const link of this.#links.values()) link.lost();
     this.#listeners.emit("state", state, previous);
     for (const link of this.#links.values()) this.#wake(link);
+    if (state === "connected") this.#asks.connected();
   }
 
   #error(error: TrainwireError): void {
+    if (this.state === "closed") this.#asks.end(error);
     if (!error.temporary) for (const link of this.#links.values()) link.watch?.unready(error);
     this.#listeners.emit("error", error);
   }
@@ -220,16 +315,20 @@ export class TrainwireClient {
     for (const watch of this.#watches({ feed: "job", job_id: closing.job_id })) {
       watch.listeners.emit("closing", closing);
     }
-    if (closing.reason === "wait_expired") this.#expire(closing.job_id);
+    if (closing.reason === "wait_expired") {
+      this.#ended(closing.job_id, "wait_expired", `Job "${closing.job_id}" did not begin in time.`);
+    } else if (closing.reason === "forbidden") {
+      this.#ended(closing.job_id, "forbidden", `The new token does not allow job "${closing.job_id}".`);
+    }
   }
 
   /** The hub has ended a subscription by itself. One that has not been answered yet is a later one. */
-  #expire(jobId: string): void {
+  #ended(jobId: string, code: string, message: string): void {
     const link = this.#links.get(jobId);
     const watch = link?.watch;
     if (!link || !watch?.follow.live) return;
     link.watch = undefined;
-    watch.fail(new TrainwireError("wait_expired", `Job "${jobId}" did not begin in time.`));
+    watch.fail(new TrainwireError(code, message));
     this.#wake(link);
   }
 
@@ -238,4 +337,9 @@ export class TrainwireClient {
     const keys = feed === "tenant" ? [""] : job_id === undefined ? [] : [job_id, "*"];
     return keys.flatMap((key) => this.#links.get(key)?.watch ?? []);
   }
+}
+
+/** Longer than this, a timer ends at once. */
+function bounded(timeoutMs: number = ASK_MS): number {
+  return Number.isNaN(timeoutMs) ? ASK_MS : Math.min(Math.max(timeoutMs, 0), 2 ** 31 - 1);
 }

@@ -26,8 +26,8 @@ export class ConfigError extends Error {
 
 /**
  * Reads all settings.
- * Throws ConfigError with every fault at once: values that do not serve, unknown `TRAINWIRE_…` names, and a HOST that
- * other machines reach without a key to verify tokens with.
+ * Throws ConfigError with every fault at once: values that do not serve or contradict each other, unknown
+ * `TRAINWIRE_…` names, and a HOST that other machines reach without a key to verify tokens with.
  */
 export function loadConfig(env: Readonly<Record<string, string | undefined>> = process.env): Config {
   const faults = unknownNames(env);
@@ -50,6 +50,11 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>> = p
   if (config.host && !isLoopback(config.host) && !env.JWT_SECRET?.trim() && !env.JWT_PUBLIC_KEY?.trim()) {
     faults.push(
       `HOST is ${show(config.host)}, which other machines may reach: JWT_SECRET (for instance from: openssl rand -base64 48) or JWT_PUBLIC_KEY is wanted as well.`,
+    );
+  }
+  if (config.lostMs <= config.staleMs) {
+    faults.push(
+      `TRAINWIRE_LOST_MS (${config.lostMs}) must be more than TRAINWIRE_STALE_MS (${config.staleMs}): a job is stale before it is lost.`,
     );
   }
   if (faults.length > 0) throw new ConfigError(faults);

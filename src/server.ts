@@ -14,8 +14,13 @@ import { RedisLink } from "./redis/link.ts";
 import { localSecret } from "./secret.ts";
 import { Sockets } from "./sockets/server.ts";
 import { MemoryStore } from "./store/memory.ts";
+import { MemoryRegistry } from "./store/memory-registry.ts";
 import { RedisStore } from "./store/redis.ts";
+import { RedisRegistry } from "./store/redis-registry.ts";
+import type { Registry } from "./store/registry.ts";
 import type { Store } from "./store/store.ts";
+import { HEARTBEAT_PATH, Heartbeats } from "./websocket/heartbeat.ts";
+import { routeUpgrades } from "./websocket/upgrade.ts";
 
 export interface RunningHub {
   /** `http://host:port`, where it listens. */
@@ -29,9 +34,10 @@ export interface RunningHub {
 export async function startHub(config: Config, log: Log): Promise<RunningHub> {
   // Before anything is opened: a faulty secret file is told here.
   const auth = createAuth(keysOf(config));
-  const { store, bus, redis, keys } = await openStore(config, log);
+  const { store, registry, bus, redis, keys } = await openStore(config, log);
   const hub = new Hub({
     store,
+    registry,
     bus,
     log,
     instanceId: config.instanceId,
@@ -39,19 +45,36 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
     releaseMs: config.releaseMs,
     positionIntervalMs: config.positionIntervalMs,
     timeoutMs: config.redisTimeoutMs,
+    presenceIntervalMs: config.presenceIntervalMs,
+    instanceTimeoutMs: config.instanceTimeoutMs,
+    staleMs: config.staleMs,
+    lostMs: config.lostMs,
   });
   let sockets: Sockets | undefined;
+  const connections = () => (sockets?.connections ?? 0) + heartbeats.connections;
+  const heartbeats = new Heartbeats({
+    auth,
+    corsOrigins: config.corsOrigins,
+    pingIntervalMs: config.pingIntervalMs,
+    pingTimeoutMs: config.pingTimeoutMs,
+    full: () => connections() >= config.maxConnections,
+  });
   const app = createApp({
     hub,
     auth,
     corsOrigins: config.corsOrigins,
-    status: () => ({ connections: sockets?.counters }),
+    status: () => ({ connections: { ...sockets?.counters, heartbeats: heartbeats.connections } }),
   });
   const server = createServer(app.callback());
+  routeUpgrades(server, {
+    others: (path) => Sockets.takes(path),
+    routes: new Map([[HEARTBEAT_PATH, heartbeats.upgrade.bind(heartbeats)]]),
+    internal: (error, what) => hub.internal(error, what),
+  });
   const close = async () => {
-    await sockets?.close();
+    await Promise.all([sockets?.close(), heartbeats.close()]);
     await closeServer(server);
-    hub.close();
+    await hub.close();
     await bus.close();
     await store.close();
   };
@@ -64,7 +87,10 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
       pingIntervalMs: config.pingIntervalMs,
       pingTimeoutMs: config.pingTimeoutMs,
       connectTimeoutMs: config.connectTimeoutMs,
+      tokenWarningMs: config.tokenWarningMs,
+      tokenGraceMs: config.tokenGraceMs,
       maxConnections: config.maxConnections,
+      otherConnections: () => heartbeats.connections,
       ...(redis && {
         adapter: {
           redis,
@@ -86,11 +112,11 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
 async function openStore(
   config: Config,
   log: Log,
-): Promise<{ store: Store; bus: Bus; redis?: RedisLink; keys: Keys }> {
+): Promise<{ store: Store; registry: Registry; bus: Bus; redis?: RedisLink; keys: Keys }> {
   const keys = new Keys(config.keyPrefix);
   if (config.redisUrl === undefined) {
     const bus = new MemoryBus({ onError: (error) => log.error({ err: error }, "bus") });
-    return { store: new MemoryStore({ ...config, bus }), bus, keys };
+    return { store: new MemoryStore({ ...config, bus }), registry: new MemoryRegistry(config), bus, keys };
   }
   const redis = await RedisLink.open({
     url: config.redisUrl,
@@ -102,9 +128,11 @@ async function openStore(
         : log.warn({ detail }, "Redis is away"),
   });
   const onError = (error: Error) => log.warn({ err: error }, "bus");
+  const onFoldError = (error: Error) => log.warn({ err: error }, "folding of series");
   try {
     const bus = await RedisBus.open({ redis, keys, onError });
-    return { store: new RedisStore({ ...config, redis, keys }), bus, redis, keys };
+    const registry = new RedisRegistry({ ...config, redis, keys });
+    return { store: new RedisStore({ ...config, redis, keys, onFoldError }), registry, bus, redis, keys };
   } catch (error) {
     redis.close();
     throw error;

@@ -46,6 +46,12 @@ describe("config", () => {
       maxJobs: 10_000,
       ttlFinished: 86_400,
       ttlSilent: 604_800,
+      staleMs: 60_000,
+      lostMs: 900_000,
+      presenceIntervalMs: 1_000,
+      instanceTimeoutMs: 3_000,
+      tokenWarningMs: 60_000,
+      tokenGraceMs: 25_000,
       checkIntervalMs: 2_000,
       releaseMs: 10_000,
       positionIntervalMs: 10_000,
@@ -58,6 +64,13 @@ describe("config", () => {
       url: "http://127.0.0.1:3000",
       token: undefined,
     });
+  });
+
+  it("refuses settings that contradict each other", () => {
+    const env = { TRAINWIRE_STALE_MS: "5000", TRAINWIRE_LOST_MS: "5000" };
+    expect(faultsOf(env)).to.deep.equal([
+      "TRAINWIRE_LOST_MS (5000) must be more than TRAINWIRE_STALE_MS (5000): a job is stale before it is lost.",
+    ]);
   });
 
   it("is one flat frozen object", () => {

@@ -1,4 +1,7 @@
-/** A curve of bounded size, however many points it gets: when it is full, neighbours become their mean. */
+/**
+ * A curve of bounded size, however many points it gets: when it is full, neighbours become their mean. One value that is no
+ * number makes its point none: where training went wrong stays to be seen.
+ */
 export interface Curve {
   readonly points: readonly number[];
   /** Values that one point stands for. */

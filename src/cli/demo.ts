@@ -1,6 +1,9 @@
 /** `trainwire demo`: the demo trainer against a hub; and the same as a child process of `trainwire serve --demo`. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { Command, InvalidArgumentError } from "commander";
 import type { TrainwireError } from "../../client/index.ts";
@@ -18,10 +21,27 @@ export function demoCommand(): Command {
     .option("--url <url>", "the hub (default: TRAINWIRE_URL)", hubUrl)
     .option("--pace <times>", "times as fast as usual, as far as half a core goes", positive, 1)
     .option("--seed <n>", "number of the first picture (default: another one at each start)", whole)
+    .option(
+      "--checkpoint <file>",
+      "keep the newest checkpoint there, and take up the job that it holds (default: in a temporary folder)",
+    )
+    .addHelpText("after", HELP)
     .action(demo);
 }
 
-async function demo({ url, pace, seed }: { url?: string; pace: number; seed?: number }): Promise<void> {
+const HELP = `
+Each job trains three products side by side, one for each colour plane, and obeys pause, resume, stop, save, sample and
+validate (trainwire command). One picture in five fails: its loss becomes NaN, or, under serve --demo, its process dies
+and a new one takes the job up from the checkpoint. In another one in five a product fails.`;
+
+interface Options {
+  url?: string;
+  pace: number;
+  seed?: number;
+  checkpoint?: string;
+}
+
+async function demo({ url, pace, seed, checkpoint }: Options): Promise<void> {
   const { connection, explain } = access(loadConfig(), {
     url,
     tenant: TENANT,
@@ -35,12 +55,20 @@ async function demo({ url, pace, seed }: { url?: string; pace: number; seed?: nu
   if (process.send && !process.connected) end.abort();
   process.channel?.unref();
   let refusal: TrainwireError | undefined;
-  const { trainPictures } = await import("../demo/train.ts");
-  await trainPictures({
+  const [{ trainPictures }, { goodSeed }] = await Promise.all([
+    import("../demo/train.ts"),
+    import("../demo/fate.ts"),
+  ]);
+  const folder = checkpoint === undefined ? temporaryFolder() : undefined;
+  const training = trainPictures({
     ...connection,
     signal: end.signal,
-    seed: seed ?? Math.floor(Date.now() / 1_000),
+    // Whoever sees it for the first time is to see it succeed.
+    seed: seed ?? goodSeed(Math.floor(Date.now() / 1_000)),
     pace,
+    checkpointFile: folder === undefined ? resolve(checkpoint ?? "") : join(folder, "checkpoint"),
+    // Only where somebody starts it again.
+    die: process.send ? () => process.kill(process.pid, "SIGKILL") : undefined,
     onError: (error) => {
       if (error.temporary || error.events > 0) console.error(error.message);
       else {
@@ -53,8 +81,13 @@ async function demo({ url, pace, seed }: { url?: string; pace: number; seed?: nu
       else console.log(`training ${jobId}`);
     },
   });
+  await training.finally(() => folder !== undefined && rmSync(folder, { recursive: true, force: true }));
   if (process.connected) process.disconnect();
   if (refusal) throw explain(refusal);
+}
+
+function temporaryFolder(): string {
+  return mkdtempSync(join(tmpdir(), "trainwire-demo-"));
 }
 
 function positive(text: string): number {
@@ -80,13 +113,19 @@ export interface RunningDemo {
   stop(): Promise<void>;
 }
 
-/** Runs the demo in a process of its own, so that it takes no time from the hub; it is started again when it dies. */
+/**
+ * Runs the demo in a process of its own, so that it takes no time from the hub; it is started again when it dies, and then
+ * takes up the job that it had.
+ */
 export function startDemo(options: {
   url: string;
   log: Log;
+  /** ms until it is started again after it was killed: long enough that people see its job go stale. */
+  killedMs: number;
   onJob(jobId: string, pid: number): void;
 }): RunningDemo {
-  const { url, log, onJob } = options;
+  const { url, log, killedMs, onJob } = options;
+  const folder = temporaryFolder();
   let child: ChildProcess | undefined;
   let timer: NodeJS.Timeout | undefined;
   let failures = 0;
@@ -96,6 +135,7 @@ export function startDemo(options: {
     const started = Date.now();
     // The same program with the same options of Node: built, or through a loader in development.
     const args = [...process.execArgv, process.argv[1] as string, "demo", "--url", url];
+    args.push("--checkpoint", join(folder, "checkpoint"));
     child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe", "ipc"] });
     const { pid = 0 } = child;
     child.on("message", (jobId) => onJob(String(jobId), pid));
@@ -106,7 +146,8 @@ export function startDemo(options: {
       child = undefined;
       if (stopped) return;
       if (Date.now() - started > WELL_MS) failures = 0;
-      const wait = Math.min(RESTART_MS.longest, RESTART_MS.first * 2 ** failures++);
+      const backoff = Math.min(RESTART_MS.longest, RESTART_MS.first * 2 ** failures++);
+      const wait = signal === "SIGKILL" ? Math.max(killedMs, RESTART_MS.first) : backoff;
       log.warn({ code, signal, restart_ms: wait }, "the demo has ended");
       timer = setTimeout(start, wait);
     });
@@ -117,12 +158,14 @@ export function startDemo(options: {
     async stop() {
       stopped = true;
       clearTimeout(timer);
-      if (!child) return;
-      const closed = once(child, "close");
-      child.kill("SIGTERM");
-      const late = setTimeout(() => child?.kill("SIGKILL"), END_MS);
-      await closed;
-      clearTimeout(late);
+      if (child) {
+        const closed = once(child, "close");
+        child.kill("SIGTERM");
+        const late = setTimeout(() => child?.kill("SIGKILL"), END_MS);
+        await closed;
+        clearTimeout(late);
+      }
+      rmSync(folder, { recursive: true, force: true });
     },
   };
 }

@@ -1,11 +1,12 @@
 /** One line of plain text for an event: what `watch` writes where there is no terminal. */
-import { TERMINAL_STATUSES } from "../protocol/events.ts";
+import { TERMINAL_STATUSES } from "../protocol/status.ts";
 import type {
   DeliveredEvent,
   EventMap,
   EventType,
   Gap,
   Num,
+  ProductCounts,
   Snapshot,
   SystemStats,
   TrainingProgress,
@@ -108,33 +109,57 @@ const WORDS: Words = {
     name && `"${name}"`,
     kind,
   ],
-  job_updated: (data) => ["updated", Object.keys(data).join(", ")],
+  job_updated: ({ commands, products_total, updated_by: _, ...data }) => [
+    Object.keys(data).length > 0 && `updated ${Object.keys(data).join(", ")}`,
+    products_total !== undefined && `${count(products_total)} products`,
+    commands && (commands.length > 0 ? `takes commands: ${commands.join(", ")}` : "takes no commands"),
+  ],
   job_liveness: ({ liveness, reason }) => ["trainer is", liveness, reason && `(${reason})`],
   dataset_update: ({ dataset_id, action, name }) => ["dataset", dataset_id, action, name],
   alert: ({ level, title, message }) => ["alert", `(${level})`, title, message],
-  product_completed: ({ failed, message }) => [failed ? "failed" : "completed", message],
+  product_completed: ({ failed, message }) => [
+    `${failed ? "failed" : "completed"}${message === undefined ? "" : `: ${message}`}`,
+  ],
   checkpoint_saved: ({ step, name, path, size_bytes, best }) => [
     "checkpoint",
-    name ?? path,
-    step !== undefined && `step ${count(step)}`,
+    name ?? path ?? (step !== undefined && `step ${count(step)}`),
     size_bytes !== undefined && bytes(size_bytes),
     best && "(best)",
   ],
-  command_update: ({ action, state, requested_by, message }) => [
-    "command",
-    action,
-    state,
-    requested_by && `for ${requested_by}`,
-    message,
-  ],
+  command_update: (data) => ["command", data.action, describeCommand(data)],
   presence: ({ watchers }) => ["watched by", count(watchers)],
   custom: ({ name, data }) => ["custom", name, data && JSON.stringify(data)],
 };
 
-/** What a status says beside itself: the result, the error, the message. */
-export function describeOutcome({ message, error, result }: TrainingStatus): string {
+/** Where a command stands: `delivered to 2 trainers`, `applied: saved`. */
+export function describeCommand(update: EventMap["command_update"]): string {
+  const { state, requested_by, targets, all, code, message, data } = update;
+  const parts: Array<string | undefined | false> = [
+    state,
+    state === "requested" && requested_by && `by ${requested_by}`,
+    state === "requested" && all && "for every trainer",
+    state === "delivered" &&
+      targets &&
+      `to ${count(targets.length)} trainer${targets.length === 1 ? "" : "s"}`,
+  ];
+  const why = message ?? code ?? (data && JSON.stringify(data));
+  return `${joined(parts)}${why === undefined ? "" : `: ${why}`}`;
+}
+
+/** Why a job has ended, where that is not said by its status or its error already. */
+const END_REASONS: Partial<Record<NonNullable<TrainingStatus["end_reason"]>, string>> = {
+  user: "by its user",
+  killed: "killed",
+  preempted: "preempted",
+  out_of_memory: "out of memory",
+  time_limit: "out of time",
+};
+
+/** What a status says beside itself: the reason, the result, the error, the message. */
+export function describeOutcome({ message, error, result, end_reason }: TrainingStatus): string {
   const { duration_seconds, final_loss, successful, failed } = result ?? {};
   const parts = [
+    end_reason && END_REASONS[end_reason],
     duration_seconds !== undefined && `after ${duration(duration_seconds)}`,
     final_loss !== undefined && `loss ${number(final_loss)}`,
     ...metrics(result?.metrics),
@@ -155,7 +180,19 @@ export function describe(event: DeliveredEvent): string {
     event.product !== undefined && `${event.product}:`,
     event.rank !== undefined && event.rank > 0 && `rank ${event.rank}:`,
     ...words,
+    event.products && `(${describeProducts(event.products)})`,
   ]);
+}
+
+/** `1/3 done, 1 failed, 60 %` */
+export function describeProducts({ completed, failed, total, progress }: ProductCounts): string {
+  return [
+    `${ofTotal(completed, total)} done`,
+    failed > 0 && `${count(failed)} failed`,
+    `${progress.toFixed(0)} %`,
+  ]
+    .filter(Boolean)
+    .join(", ");
 }
 
 export function describeGap({ reason, from, to, stream, epoch }: Gap): string {
@@ -172,6 +209,8 @@ export function describeSnapshot(snapshot: Snapshot): string {
   const progress = snapshot.newest.find(({ type }) => type === "training_progress");
   return joined([
     snapshot.status,
+    snapshot.attempt > 1 && `attempt ${snapshot.attempt}`,
+    snapshot.liveness && snapshot.liveness !== "live" && `(trainer is ${snapshot.liveness})`,
     snapshot.name && `"${snapshot.name}"`,
     progress && !TERMINAL_STATUSES.has(snapshot.status) && describe(progress),
   ]);

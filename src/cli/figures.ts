@@ -48,16 +48,25 @@ export function clock(iso: string): string {
 
 const BARS = "▁▂▃▄▅▆▇█";
 
+/** In a curve: a value that is no number, or infinite. */
+export const NO_NUMBER = "×";
+
 /**
- * One character a value, the lowest and the highest of them as low and as high as there is. Positive values are compared
- * by their logarithms: a loss falls by powers of ten.
+ * One character a value, the lowest and the highest of them as low and as high as there is; `×` for what is no number.
+ * Positive values are compared by their logarithms: a loss falls by powers of ten.
  */
 export function sparkline(values: readonly number[]): string {
-  const heights = values.every((value) => value > 0) ? values.map(Math.log) : values;
+  const numbers = values.filter(Number.isFinite);
+  const isPositive = numbers.every((value) => value > 0);
+  const height = (value: number) => (isPositive ? Math.log(value) : value);
+  const heights = numbers.map(height);
   const lowest = Math.min(...heights);
   const span = Math.max(...heights) - lowest;
-  return heights
-    .map((height) => BARS[span > 0 ? Math.round(((height - lowest) / span) * (BARS.length - 1)) : 0])
+  return values
+    .map((value) => {
+      if (!Number.isFinite(value)) return NO_NUMBER;
+      return BARS[span > 0 ? Math.round(((height(value) - lowest) / span) * (BARS.length - 1)) : 0];
+    })
     .join("");
 }
 

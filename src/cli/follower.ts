@@ -1,7 +1,15 @@
 /** Which job `watch` follows, and when that is over. */
 import type { Subscription, TrainwireClient, TrainwireError } from "../../client/index.ts";
-import { TERMINAL_STATUSES } from "../protocol/events.ts";
-import type { DeliveredEvent, Gap, JobStatus, Snapshot, TrainingStatus } from "../protocol/types.ts";
+import { TERMINAL_STATUSES } from "../protocol/status.ts";
+import type {
+  DeliveredEvent,
+  Gap,
+  JobLiveness,
+  JobStatus,
+  Liveness,
+  Snapshot,
+  TrainingStatus,
+} from "../protocol/types.ts";
 import type { Access } from "./access.ts";
 import type { Output } from "./outputs.ts";
 import { lossSoFar } from "./series.ts";
@@ -21,7 +29,7 @@ export interface FollowOptions {
   end(ending: Ending): void;
 }
 
-/** A job without events for so long may have lost its trainer: then a newer one goes before it. */
+/** A job without events for so long, whose trainer is not known to live, gives way to a newer one. */
 const QUIET_MS = 10_000;
 const LOOK_MS = 1_000;
 
@@ -36,6 +44,7 @@ export class Follower {
   #snapshot: Snapshot | undefined;
   /** Undefined: the job does not exist yet, or not any more. */
   #status: JobStatus | undefined;
+  #liveness: Liveness | undefined;
   #existed = false;
   /** Of the last event; ms since 1970. */
   #heardAt = 0;
@@ -86,7 +95,7 @@ export class Follower {
     const isOver =
       this.#status === undefined ||
       TERMINAL_STATUSES.has(this.#status) ||
-      Date.now() - this.#heardAt > QUIET_MS;
+      (this.#liveness !== "live" && Date.now() - this.#heardAt > QUIET_MS);
     if (this.#jobId === undefined || (isOver && !once)) this.#follow(this.#newest);
   }
 
@@ -95,6 +104,7 @@ export class Follower {
     this.#jobId = jobId;
     this.#snapshot = undefined;
     this.#status = undefined;
+    this.#liveness = undefined;
     this.#existed = false;
     this.#heardAt = Date.now();
     this.#losses = undefined;
@@ -122,6 +132,7 @@ export class Follower {
   #shown(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
     this.#status = snapshot.status;
+    this.#liveness = snapshot.liveness;
     this.#existed = true;
     this.#output.snapshot(snapshot);
     this.#losses ??= this.#loadLosses(snapshot);
@@ -139,10 +150,16 @@ export class Follower {
     this.#existed = true;
     const { epoch, seq } = this.#snapshot ?? {};
     const isInSnapshot = event.epoch === epoch && event.seq <= (seq ?? 0);
-    if (event.type === "training_status" && !isInSnapshot)
-      this.#status = (event.data as TrainingStatus).status;
+    if (!isInSnapshot) this.#changed(event);
     this.#output.event(event);
     if (this.#subscription?.state === "live") this.#check();
+  }
+
+  #changed({ type, data }: DeliveredEvent): void {
+    if (type === "training_status" || type === "job_updated") {
+      this.#status = (data as Partial<TrainingStatus>).status ?? this.#status;
+    }
+    if (type === "job_liveness") this.#liveness = (data as JobLiveness).liveness;
   }
 
   #missed(gap: Gap): void {

@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config.ts";
+import { commandCommand } from "./command.ts";
 import { demoCommand } from "./demo.ts";
 import { emitCommand } from "./emit.ts";
 import { serveCommand } from "./serve.ts";
@@ -19,6 +20,7 @@ const program = new Command("trainwire")
   .addCommand(tokenCommand())
   .addCommand(watchCommand())
   .addCommand(emitCommand())
+  .addCommand(commandCommand())
   .addCommand(demoCommand());
 for (const command of program.commands) command.exitOverride();
 

@@ -5,7 +5,8 @@ import type { ConnectionState } from "../../client/index.ts";
 import type { DeliveredEvent, Gap, Snapshot } from "../protocol/types.ts";
 import { describe, describeGap, describeSnapshot } from "./describe.ts";
 import { clock } from "./figures.ts";
-import { render, type Style } from "./screen.ts";
+import type { Style } from "./paper.ts";
+import { render } from "./screen.ts";
 import { harmless, harmlessJson } from "./text.ts";
 import { emptyView, type View, withEvent, withGap, withLosses, withSnapshot } from "./view.ts";
 

@@ -47,11 +47,15 @@ async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
   }
 }
 
+/** So long the job of a demo that was killed stays stale before the next process takes it up. */
+const SEEN_STALE_MS = 10_000;
+
 function demoAt(url: string, config: Config, log: Log) {
   let told = false;
   return startDemo({
     url,
     log,
+    killedMs: config.staleMs + SEEN_STALE_MS,
     onJob(jobId, pid) {
       log.info({ job_id: jobId, demo_pid: pid }, "the demo trains");
       if (!told) tellHowToWatch(url, config, log);

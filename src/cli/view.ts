@@ -1,7 +1,11 @@
 /** What `watch` knows of a job, from its snapshot, its events and gaps. screen.ts shows it. */
 import type { ConnectionState } from "../../client/index.ts";
-import { TERMINAL_STATUSES } from "../protocol/events.ts";
+import { EVENTS } from "../protocol/events.ts";
+import { TERMINAL_STATUSES } from "../protocol/status.ts";
 import type {
+  CheckpointSaved,
+  CommandAction,
+  CommandUpdate,
   DeliveredEvent,
   EventMap,
   EventType,
@@ -9,6 +13,9 @@ import type {
   JobLiveness,
   JobStatus,
   Level,
+  Liveness,
+  ProductCompleted,
+  ProductCounts,
   SampleGenerated,
   Snapshot,
   SystemStats,
@@ -51,7 +58,11 @@ export interface View {
   readonly outcome?: TrainingStatus;
   /** ISO 8601; of a terminal status. */
   readonly endedAt?: string;
-  readonly liveness?: JobLiveness["liveness"];
+  readonly liveness?: Liveness;
+  /** The trainer's last sign of life that was told, ISO 8601. */
+  readonly lastSeen?: string;
+  /** The last step that was told, ISO 8601. */
+  readonly lastStepAt?: string;
   readonly attempt: number;
   /** Progress of the job itself (`""`), of a rank or a product (`rank 3`, `product x`). */
   readonly parts: ReadonlyMap<string, TrainingProgress>;
@@ -61,7 +72,15 @@ export interface View {
   readonly validation?: ValidationResult;
   readonly samples: number;
   readonly sample?: SampleGenerated;
-  readonly products: { readonly completed: number; readonly failed: number; readonly total?: number };
+  readonly checkpoints: number;
+  readonly checkpoint?: CheckpointSaved;
+  readonly products: ProductCounts;
+  /** What became of products that are done, by `product x`, as far as it was seen. */
+  readonly results: ReadonlyMap<string, ProductCompleted>;
+  /** What the trainer does when it is told to. */
+  readonly takes: readonly CommandAction[];
+  /** Newest last, each as it stands. */
+  readonly commands: readonly CommandUpdate[];
   /** By host. */
   readonly machines: ReadonlyMap<string, SystemStats>;
   /** Oldest first. */
@@ -72,18 +91,28 @@ export interface View {
 const LOG_LINES = 200;
 const MACHINES = 16;
 const PARTS = 64;
+const COMMANDS = 3;
 const OWN = "";
+
+/** What an attempt begins with. */
+const ANEW = {
+  parts: new Map<string, TrainingProgress>(),
+  shown: OWN,
+  losses: NO_CURVE,
+  results: new Map<string, ProductCompleted>(),
+} as const;
 
 export function emptyView(connection: View["connection"], tenant: string): View {
   return {
+    ...ANEW,
     tenant,
     connection,
     attempt: 1,
-    parts: new Map(),
-    shown: OWN,
-    losses: NO_CURVE,
     samples: 0,
-    products: { completed: 0, failed: 0 },
+    checkpoints: 0,
+    products: { completed: 0, failed: 0, progress: 0 },
+    takes: [],
+    commands: [],
     machines: new Map(),
     log: [],
   };
@@ -92,27 +121,45 @@ export function emptyView(connection: View["connection"], tenant: string): View 
 /** The job as the hub has it; the log and the curve go on when it is the same job's. */
 export function withSnapshot(view: View, raw: Snapshot): View {
   const snapshot = harmlessAll(raw);
-  const { job_id, epoch, seq, name, kind, created_at, status, counts, products, latest } = snapshot;
-  const { log, losses } = view.jobId === job_id ? view : { log: [], losses: NO_CURVE };
+  const { job_id, epoch, seq, name, kind, created_at, attempt, latest } = snapshot;
+  const isSame = view.jobId === job_id;
+  const { log, commands } = isSame ? view : { log: [], commands: [] };
+  const { losses, results } = isSame && view.attempt === attempt ? view : ANEW;
   let next: View = {
     ...emptyView(view.connection, snapshot.tenant_id),
     jobId: job_id,
     snapshot: { epoch, seq },
     createdAt: created_at,
-    status,
-    samples: counts.sample_generated ?? 0,
-    products,
+    attempt,
     log,
-    losses,
+    results,
+    commands,
     ...(name !== undefined && { name }),
     ...(kind !== undefined && { kind }),
+    ...(view.watchers !== undefined && isSame && { watchers: view.watchers }),
   };
   for (const event of [...Object.values(latest), ...snapshot.newest]) next = applied(next, event);
   // The events told what they say themselves; what the hub has counted and merged stands.
-  return { ...next, status, samples: counts.sample_generated ?? 0, products, log, losses };
+  const { liveness: _, ...rest } = next;
+  return { ...rest, ...standing(snapshot), log, losses };
 }
 
-/** Values of the loss from before, oldest first. */
+function standing(snapshot: Snapshot): Partial<View> {
+  const { status, attempt, liveness, last_seen, last_step_at, commands, counts, products } = snapshot;
+  return {
+    status,
+    attempt,
+    products,
+    samples: counts.sample_generated ?? 0,
+    checkpoints: counts.checkpoint_saved ?? 0,
+    takes: commands ?? [],
+    ...(liveness !== undefined && { liveness }),
+    ...(last_seen !== undefined && { lastSeen: last_seen }),
+    ...(last_step_at !== undefined && { lastStepAt: last_step_at }),
+  };
+}
+
+/** Values of the loss from before, oldest first; NaN where it was none. */
 export function withLosses(view: View, values: readonly number[]): View {
   return { ...view, losses: values.reduce(extended, NO_CURVE) };
 }
@@ -126,21 +173,19 @@ export function withEvent(before: View, raw: DeliveredEvent): View {
       ? { ...before, jobId, tenant, createdAt, status: "pending" as const }
       : before;
   const isInSnapshot = event.epoch === view.snapshot?.epoch && event.seq <= view.snapshot.seq;
-  if (event.type === "log" || TOLD.has(event.type)) {
-    const line = toldBy(event);
-    const next = logged(view, line, event.type === "log" && (event.data as EventMap["log"]).replaces_last);
-    return isInSnapshot ? next : applied(next, event);
-  }
-  return isInSnapshot ? view : applied(view, event);
+  const next = isInSnapshot ? recalled(view, event) : applied(view, event);
+  if (event.type !== "log" && !TOLD.has(event.type)) return next;
+  const replacesLast = event.type === "log" && (event.data as EventMap["log"]).replaces_last;
+  return logged(next, toldBy(event), replacesLast);
 }
 
 export function withGap(before: View, gap: Gap): View {
-  const { status: _, ...unknown } = before;
+  const { status: _, liveness: __, ...unknown } = before;
   const view = gap.epoch === null ? unknown : before;
   return logged(view, { time: new Date().toISOString(), level: "warning", text: describeGap(gap) });
 }
 
-/** Types that have no place of their own on the screen: they are told among the log lines. */
+/** Types that have no place of their own on the screen, or a small one: they are told among the log lines. */
 const TOLD: ReadonlySet<EventType> = new Set<EventType>([
   "training_status",
   "job_liveness",
@@ -154,8 +199,16 @@ const TOLD: ReadonlySet<EventType> = new Set<EventType>([
 function toldBy(event: DeliveredEvent): LogLine {
   const { level, message, source } = event.data as Partial<EventMap["log"]>;
   const text = event.type === "log" ? `${source ? `[${source}] ` : ""}${message}` : describe(event);
-  const { status } = event.data as Partial<TrainingStatus>;
-  return { time: event.timestamp, level: level ?? (status === "failed" ? "error" : "info"), text };
+  return { time: event.timestamp, level: level ?? levelOf(event), text };
+}
+
+function levelOf({ type, data }: DeliveredEvent): Level {
+  const { status } = data as Partial<TrainingStatus>;
+  if (type === "training_status") return status === "failed" ? "error" : "info";
+  if (type === "job_liveness") return (data as JobLiveness).liveness === "live" ? "info" : "warning";
+  if (type === "product_completed") return (data as ProductCompleted).failed ? "error" : "info";
+  const { state } = data as Partial<CommandUpdate>;
+  return type === "command_update" && (state === "failed" || state === "expired") ? "warning" : "info";
 }
 
 function logged(view: View, line: LogLine, replacesLast = false): View {
@@ -163,8 +216,16 @@ function logged(view: View, line: LogLine, replacesLast = false): View {
   return { ...view, log: [...before, line].slice(-LOG_LINES) };
 }
 
+/** Of older events: what the snapshot holds only the newest of. */
+function recalled(view: View, { type, attempt = view.attempt, product, data }: DeliveredEvent): View {
+  if (type === "command_update") return withCommand(view, data as CommandUpdate);
+  if (type !== "product_completed" || attempt !== view.attempt || product === undefined) return view;
+  return withResult(view, product, data as ProductCompleted);
+}
+
 /** What an event changes. Events of a type that this knows nothing of change nothing. */
-function applied(view: View, event: DeliveredEvent): View {
+function applied(before: View, event: DeliveredEvent): View {
+  const view = alive(begun(before, event), event);
   const data = event.data as never;
   switch (event.type) {
     case "training_progress":
@@ -175,30 +236,22 @@ function applied(view: View, event: DeliveredEvent): View {
       return { ...view, validation: data };
     case "sample_generated":
       return { ...view, sample: data, samples: view.samples + 1 };
+    case "checkpoint_saved":
+      return { ...view, checkpoint: data, checkpoints: view.checkpoints + 1 };
     case "system_stats": {
       const { host } = data as SystemStats;
       if (!view.machines.has(host) && view.machines.size >= MACHINES) return view;
       return { ...view, machines: new Map(view.machines).set(host, data) };
     }
     case "job_created":
-    case "job_updated": {
-      const { name, kind, status } = data as EventMap["job_updated"];
-      return { ...view, ...(name && { name }), ...(kind && { kind }), ...(status && { status }) };
-    }
-    case "product_completed": {
-      const { failed, total = view.products.total } = data as EventMap["product_completed"];
-      const { products } = view;
-      return {
-        ...view,
-        products: {
-          completed: products.completed + (failed ? 0 : 1),
-          failed: products.failed + (failed ? 1 : 0),
-          ...(total !== undefined && { total }),
-        },
-      };
-    }
+    case "job_updated":
+      return updated(view, data);
+    case "product_completed":
+      return completed(view, event as DeliveredEvent<"product_completed">);
+    case "command_update":
+      return withCommand(view, data);
     case "job_liveness":
-      return { ...view, liveness: (data as JobLiveness).liveness };
+      return withLiveness(view, data);
     case "presence":
       return { ...view, watchers: (data as EventMap["presence"]).watchers };
     default:
@@ -206,30 +259,105 @@ function applied(view: View, event: DeliveredEvent): View {
   }
 }
 
-function withStatus(view: View, { data, timestamp }: DeliveredEvent<"training_status">): View {
-  const { endedAt: _, ...rest } = view;
-  const ends = TERMINAL_STATUSES.has(data.status) && { endedAt: timestamp };
-  return { ...rest, status: data.status, outcome: data, ...ends };
+/** A later attempt begins anew. */
+function begun(view: View, { attempt = view.attempt }: DeliveredEvent): View {
+  if (attempt <= view.attempt) return view;
+  const { total } = view.products;
+  const products = { completed: 0, failed: 0, progress: 0, ...(total !== undefined && { total }) };
+  return { ...view, ...ANEW, attempt, products };
 }
 
-/** Each field its newest; a later attempt begins anew. The job's own progress is shown before that of its parts. */
+/** What a trainer publishes is a sign of its life. */
+function alive(view: View, { type, received_at }: DeliveredEvent): View {
+  const isTrainers = Object.hasOwn(EVENTS, type) && !("hubOnly" in EVENTS[type]);
+  return isTrainers && received_at > (view.lastSeen ?? "") ? { ...view, lastSeen: received_at } : view;
+}
+
+function withStatus(view: View, { data, timestamp }: DeliveredEvent<"training_status">): View {
+  const { endedAt: _, ...rest } = view;
+  if (!TERMINAL_STATUSES.has(data.status)) return { ...rest, status: data.status, outcome: data };
+  const { liveness: __, ...ended } = rest; // nobody is expected to be at work
+  return { ...ended, status: data.status, outcome: data, endedAt: timestamp };
+}
+
+function withLiveness(view: View, { liveness, last_seen, last_step_at }: JobLiveness): View {
+  return {
+    ...view,
+    liveness,
+    ...(last_seen !== undefined && { lastSeen: last_seen }),
+    ...(last_step_at !== undefined && { lastStepAt: last_step_at }),
+  };
+}
+
+function updated(
+  view: View,
+  { name, kind, status, commands, products_total }: EventMap["job_updated"],
+): View {
+  return {
+    ...view,
+    ...(name && { name }),
+    ...(kind && { kind }),
+    ...(status && { status }),
+    ...(commands && { takes: commands }),
+    ...(products_total !== undefined && { products: ofSoMany(view.products, products_total) }),
+  };
+}
+
+/** The job is at 20 % when it is known how many there are. */
+function ofSoMany(products: ProductCounts, total: number): ProductCounts {
+  return { ...products, total, progress: Math.max(20, products.progress) };
+}
+
+/** The hub says how many are done; from one that does not, they are counted here. */
+function completed(view: View, event: DeliveredEvent<"product_completed">): View {
+  const { data, product = "", attempt = view.attempt, products } = event;
+  if (attempt < view.attempt) return view;
+  const { failed, total = view.products.total } = data;
+  const counted = {
+    ...view.products,
+    completed: view.products.completed + (failed ? 0 : 1),
+    failed: view.products.failed + (failed ? 1 : 0),
+    ...(total !== undefined && { total }),
+  };
+  return withResult({ ...view, products: products ?? counted }, product, data);
+}
+
+function withResult(view: View, product: string, data: ProductCompleted): View {
+  const name = `product ${product}`;
+  if (!view.results.has(name) && view.results.size >= PARTS) return view;
+  return { ...view, results: new Map(view.results).set(name, data) };
+}
+
+/** What the states say one after the other is put together: who has asked, who answers. */
+function withCommand(view: View, data: CommandUpdate): View {
+  const known = view.commands.find(({ command_id }) => command_id === data.command_id);
+  if (known && known.state !== "requested" && data.state === "requested") return view;
+  const next = { ...known, ...data };
+  const commands = known
+    ? view.commands.map((each) => (each === known ? next : each))
+    : [...view.commands, next].slice(-COMMANDS);
+  return { ...view, commands };
+}
+
+/** Each field its newest. The job's own progress is shown before that of its parts. */
 function progressed(view: View, event: DeliveredEvent<"training_progress">): View {
-  const { data, product, rank = 0, attempt = view.attempt } = event;
+  const { data, product, rank = 0, attempt = view.attempt, timestamp } = event;
   if (attempt < view.attempt) return view;
   const part = product !== undefined ? `product ${product}` : rank > 0 ? `rank ${rank}` : OWN;
-  const { parts, losses } = attempt > view.attempt ? { parts: new Map(), losses: NO_CURVE } : view;
+  const { parts, losses } = view;
   if (!parts.has(part) && parts.size >= PARTS) return view;
   const before: TrainingProgress = parts.get(part) ?? {};
   const metrics = data.metrics && { metrics: { ...before.metrics, ...data.metrics } };
   const all = new Map(parts).set(part, { ...before, ...data, ...metrics });
   const shown = all.has(OWN) ? OWN : part;
   // Several parts in turn do not make a curve.
-  const isCurve = typeof data.loss === "number" && part === shown && (part === OWN || all.size === 1);
+  const isCurve = data.loss !== undefined && part === shown && (part === OWN || all.size === 1);
+  const isStep = data.step !== undefined && timestamp > (view.lastStepAt ?? "");
   return {
     ...view,
-    attempt,
     parts: all,
     shown,
-    losses: isCurve ? extended(losses, data.loss as number) : losses,
+    losses: isCurve ? extended(losses, Number(data.loss)) : losses,
+    ...(isStep && { lastStepAt: timestamp }),
   };
 }

@@ -2,11 +2,11 @@
  * `subscribe {job_id: "*"}`: every active job of the tenant as a job feed of its own. New jobs are heard of on the
  * tenant feed and joined from their first event; a job that has ended stays until its place is needed.
  */
-import type { Identity } from "../auth.ts";
+import { type Identity, maySee } from "../auth.ts";
 import type { FeedEvent } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
-import { TERMINAL_STATUSES } from "../protocol/events.ts";
 import { LIMITS } from "../protocol/limits.ts";
+import { TERMINAL_STATUSES } from "../protocol/status.ts";
 import type {
   Cursor,
   DeliveredEvent,
@@ -17,7 +17,7 @@ import type {
 } from "../protocol/types.ts";
 import type { Hub } from "./hub.ts";
 import { type Opening, START } from "./open.ts";
-import type { Subscriber, Subscription } from "./subscription.ts";
+import { type Subscriber, Subscription } from "./subscription.ts";
 
 const RETRY_MS = 500;
 /** Jobs that are opened side by side. */
@@ -25,16 +25,19 @@ const AT_A_TIME = 16;
 /** A page that takes longer is answered with what it has. */
 const PAGE_MS = 2_000;
 
+/** One reading of a job's first events; it is over when another one, or nothing, stands in its place. */
+class Reading {}
+
 export class AllJobs {
   readonly #hub: Hub;
-  readonly #identity: Identity;
+  #identity: Identity;
   /** What each job's own subscription asks for. */
   readonly #asked: Pick<SubscribeRequest, "types" | "max_rate">;
   /** For jobs without a cursor. */
   readonly #history: Pick<SubscribeRequest, "history">;
   readonly #subscriber: Subscriber;
-  /** Jobs that are followed; `null` while the first events are read. */
-  readonly #following = new Map<string, Subscription | null>();
+  /** Jobs that are followed; a `Reading` while the first events are read. */
+  readonly #following = new Map<string, Subscription | Reading>();
   /** Jobs of later pages. */
   readonly #pending = new Map<string, Cursor | undefined>();
   /** Jobs for which there is no room, told after the first answer. */
@@ -48,6 +51,8 @@ export class AllJobs {
   #answered = false;
   #tenant: Subscription | undefined;
   #page = 0;
+  /** Whether the last answer said that there are more pages. */
+  #more = false;
   #closed = false;
 
   constructor(hub: Hub, identity: Identity, request: SubscribeRequest, subscriber: Subscriber) {
@@ -78,6 +83,33 @@ export class AllJobs {
     }
   }
 
+  /**
+   * Goes on with the watcher's newer token. Answers the jobs that it no longer allows and that were asked for: they end.
+   * Active jobs that it shows for the first time are followed from where they stand.
+   */
+  identify(identity: Identity): string[] {
+    const changed = JSON.stringify(identity.jobs) !== JSON.stringify(this.#identity.jobs);
+    this.#identity = identity;
+    if (this.#tenant) this.#hub.identify(this.#tenant, identity);
+    const ended = new Set<string>();
+    for (const jobs of [this.#following, this.#pending, this.#left, this.#heard, this.#ended]) {
+      for (const jobId of jobs.keys()) {
+        if (maySee(identity, jobId)) continue;
+        if (jobs === this.#following || jobs === this.#pending) ended.add(jobId);
+        this.#leave(jobId);
+        jobs.delete(jobId);
+      }
+    }
+    if (changed && this.#tenant) void this.#review();
+    return [...ended];
+  }
+
+  #leave(jobId: string): void {
+    const subscription = this.#following.get(jobId);
+    if (subscription instanceof Subscription) this.#hub.leave(subscription);
+    this.#following.delete(jobId);
+  }
+
   #expect(jobId: string, since: Cursor | undefined): void {
     if (this.#pending.size < LIMITS.allJobs) this.#pending.set(jobId, since);
     else this.#left.add(jobId);
@@ -85,7 +117,7 @@ export class AllJobs {
 
   /** Whether `next` is what the last page's answer said. */
   expects(next: string): boolean {
-    return this.#pending.size > 0 && next === String(this.#page);
+    return this.#more && next === String(this.#page);
   }
 
   /** As `Hub.open`, for as many jobs as fit into one page. */
@@ -102,7 +134,8 @@ export class AllJobs {
           this.#pending.delete(answer.job_id);
           if (answer.more) this.#pending.set(answer.job_id, answer.next);
         }
-        const more = this.#pending.size > 0 && { more: true, next: String(++this.#page) };
+        this.#more = this.#pending.size > 0;
+        const more = this.#more && { more: true, next: String(++this.#page) };
         return { job_id: "*", jobs, ...more };
       },
       start: () => {
@@ -148,14 +181,15 @@ export class AllJobs {
   }
 
   positions() {
-    return [...this.#following.values()].flatMap((subscription) => subscription?.position() ?? []);
+    return [...this.#following.values()].flatMap((each) =>
+      each instanceof Subscription ? (each.position() ?? []) : [],
+    );
   }
 
   close(): void {
     this.#closed = true;
     if (this.#tenant) this.#hub.leave(this.#tenant);
-    for (const subscription of this.#following.values()) if (subscription) this.#hub.leave(subscription);
-    this.#following.clear();
+    for (const jobId of [...this.#following.keys()]) this.#leave(jobId);
     this.#pending.clear();
   }
 
@@ -171,10 +205,9 @@ export class AllJobs {
   }
 
   #join(jobId: string, opening: Opening | undefined): void {
-    const before = this.#following.get(jobId);
     const subscription = opening?.start();
     if (!subscription) return;
-    if (before) this.#hub.leave(before);
+    this.#leave(jobId);
     this.#following.set(jobId, subscription);
   }
 
@@ -192,7 +225,7 @@ export class AllJobs {
 
   /** A job that is not followed yet has something new after this position. */
   #learn(jobId: string, from: Cursor): void {
-    if (this.#following.has(jobId) || this.#pending.has(jobId)) return;
+    if (this.#following.has(jobId) || this.#pending.has(jobId) || !maySee(this.#identity, jobId)) return;
     if (this.#answered) void this.#follow(jobId, from);
     else if (!this.#heard.has(jobId)) this.#heard.set(jobId, from);
   }
@@ -218,16 +251,33 @@ export class AllJobs {
     }
   }
 
+  /** The token shows other jobs now: those that are active are followed from where they stand. */
+  async #review(): Promise<void> {
+    const identity = this.#identity;
+    while (!this.#closed && this.#identity === identity) {
+      try {
+        const jobs = await this.#hub.allJobs(identity);
+        if (this.#closed || this.#identity !== identity) return;
+        this.#newest = jobs[0]?.job_id;
+        for (const { job_id, epoch, seq } of jobs.filter(isActive)) this.#learn(job_id, { epoch, seq });
+        return;
+      } catch (error) {
+        await this.#pause(error, "looking for jobs failed, trying again");
+      }
+    }
+  }
+
   /** Delivers a job from a position on, as events: the watcher did not ask for this one by name. */
   async #follow(jobId: string, from: Cursor): Promise<void> {
     if (!this.#makeRoom(jobId, from)) return;
-    this.#following.set(jobId, null);
+    const reading = new Reading();
+    this.#following.set(jobId, reading);
     let since = from;
-    while (!this.#closed) {
+    while (this.#following.get(jobId) === reading) {
       try {
         const opening = await this.#open(jobId, since);
+        if (this.#following.get(jobId) !== reading) return opening?.abandon();
         if (!opening) return void this.#following.delete(jobId);
-        if (this.#closed) return opening.abandon();
         const answer = opening.finish();
         if (!answer.recovered) this.#tellLost(jobId, answer);
         for (const item of opening.items) {
@@ -259,10 +309,8 @@ export class AllJobs {
   #makeRoom(jobId: string, from: Cursor): boolean {
     if (this.#following.size + this.#pending.size < LIMITS.allJobs) return true;
     for (const ended of this.#ended) {
-      const subscription = this.#following.get(ended);
-      if (!subscription) continue;
-      this.#hub.leave(subscription);
-      this.#following.delete(ended);
+      if (!(this.#following.get(ended) instanceof Subscription)) continue;
+      this.#leave(ended);
       this.#ended.delete(ended);
       return true;
     }

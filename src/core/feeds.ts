@@ -55,6 +55,12 @@ export class Feeds {
     return feed;
   }
 
+  /** Whether a feed is there, as far as this instance knows; `undefined` for one that it does not follow. */
+  exists(name: FeedName): boolean | undefined {
+    const feed = this.#feeds.get(feedId(name));
+    return feed && feed.epoch !== null;
+  }
+
   leave(subscription: Subscription): void {
     subscription.end();
     const feed = this.#feeds.get(feedId(subscription.name));

@@ -11,22 +11,37 @@ import type {
   EventType,
   JobFields,
   JobSummary,
+  PresenceAnswer,
+  PresenceRequest,
   PublishAnswer,
+  SeriesAnswer,
+  SeriesRequest,
   Snapshot,
   SubscribeAnswer,
   SubscribeRequest,
   TenantSnapshot,
 } from "../protocol/types.ts";
-import type { Entry, RawPoint, Store } from "../store/store.ts";
+import type { Registry } from "../store/registry.ts";
+import type { Due, Entry, Store } from "../store/store.ts";
+import { CommandFeeds } from "./command-feeds.ts";
+import { COMMAND, Commands } from "./commands.ts";
+import { Deadlines } from "./deadlines.ts";
+import { EtaEstimator } from "./eta.ts";
 import type { HealCounters } from "./feed.ts";
 import { Feeds } from "./feeds.ts";
+import { Instances } from "./instances.ts";
+import { LIVENESS, LIVENESS_FIELDS, Liveness } from "./liveness.ts";
 import { type Opening, type OpenOptions, openPage, readPage } from "./open.ts";
+import type { Filter } from "./page.ts";
+import { Presence } from "./presence.ts";
 import { type CheckContext, checkEvent, createdEntry, seesTenant } from "./publish.ts";
 import { snapshotOf, summaryOf } from "./snapshot.ts";
 import type { Subscriber, Subscription } from "./subscription.ts";
+import { Trainers } from "./trainers.ts";
 
 export interface HubOptions {
   store: Store;
+  registry: Registry;
   bus: Bus;
   instanceId: string;
   log: HubLog;
@@ -38,6 +53,13 @@ export interface HubOptions {
   positionIntervalMs: number;
   /** ms that a subscription waits for the store and the bus. */
   timeoutMs: number;
+  /** ms between two `presence` events of a job; 0 tells none. */
+  presenceIntervalMs: number;
+  /** ms of silence after which an instance is forgotten. */
+  instanceTimeoutMs: number;
+  /** ms without a sign of life of a job's trainer. */
+  staleMs: number;
+  lostMs: number;
 }
 
 export interface HubLog {
@@ -57,6 +79,12 @@ interface Indexed {
   entry: Entry;
 }
 
+/** Signs of life of an announced job in the time after which it would be stale. */
+const TOUCHES = 4;
+/** How often deadlines are looked at, at least. */
+const DEADLINES_MS = 1_000;
+/** How long trainers have to come back after the store was away, or this instance has started. */
+const GRACE_MS = 10_000;
 /** Jobs in a tenant's snapshot. */
 const TENANT_SNAPSHOT_JOBS = 100;
 
@@ -72,8 +100,15 @@ export class Hub {
     delivered: 0,
   };
   readonly feeds: Feeds;
+  readonly liveness: Liveness;
+  readonly commands: Commands;
+  readonly trainers: Trainers;
+  readonly #deadlines: Deadlines;
   readonly #store: Store;
   readonly #log: HubLog;
+  readonly #presence: Presence;
+  readonly #instances: Instances;
+  readonly #eta = new EtaEstimator();
   readonly #open: Omit<OpenOptions, "name" | "filter" | "request" | "subscriber">;
 
   constructor(options: HubOptions) {
@@ -83,7 +118,43 @@ export class Hub {
     this.#log = log;
     const snapshot = (name: FeedName) => this.#snapshot(name);
     this.feeds = new Feeds({ ...options, counters: this.counters, snapshot });
+    const { registry, presenceIntervalMs, instanceTimeoutMs } = options;
+    const onError = (error: unknown, what: string) => void this.internal(error, what);
+    this.#presence = new Presence({
+      registry,
+      store,
+      intervalMs: presenceIntervalMs,
+      exists: (job) => this.feeds.exists(job),
+      onError,
+    });
+    this.#instances = new Instances({
+      registry,
+      timeoutMs: instanceTimeoutMs,
+      onAnew: () => {
+        this.#presence.again();
+        void this.trainers.again();
+      },
+      onForgotten: (jobs) => this.#presence.inherit(jobs),
+      onError,
+    });
     this.#open = { store, feeds: this.feeds, snapshot, timeoutMs: options.timeoutMs };
+    const { staleMs, lostMs } = options;
+    this.liveness = new Liveness({ store, staleMs, lostMs, onError });
+    const commandFeeds = new CommandFeeds(this.#open);
+    this.commands = new Commands(store, commandFeeds);
+    const { liveness, commands } = this;
+    this.trainers = new Trainers({
+      ...{ store, registry, liveness, commands, onError },
+      feeds: commandFeeds,
+      touchMs: staleMs / TOUCHES,
+    });
+    this.#deadlines = new Deadlines({
+      ...{ store, registry, onError },
+      intervalMs: Math.min(DEADLINES_MS, staleMs / TOUCHES),
+      graceMs: Math.min(GRACE_MS, staleMs),
+      fields: LIVENESS_FIELDS,
+      judge: (tenantId, due) => this.#judge(tenantId, due),
+    });
   }
 
   /** Whether the store answers at the moment. */
@@ -104,7 +175,7 @@ export class Hub {
         `${inputs.length} events in one call, at most ${LIMITS.batchEvents}`,
       );
     }
-    const context: CheckContext = { identity, receivedAt: new Date().toISOString() };
+    const context: CheckContext = { identity, receivedAt: new Date().toISOString(), eta: this.#eta };
     // Without a prototype: `__proto__` is an id like any other.
     const positions: PublishAnswer["positions"] = Object.create(null);
     const answer: PublishAnswer = { accepted: 0, duplicates: 0, positions, refused: [] };
@@ -137,10 +208,11 @@ export class Hub {
     const { tenantId } = context.identity;
     try {
       const entries = group.map(({ entry }) => entry);
-      const { stored, position } =
+      const { stored, position, wakes } =
         jobId === undefined
           ? await this.#store.append({ tenantId }, entries)
           : await this.#store.append({ tenantId, jobId }, entries, createdEntry(jobId, context));
+      if (wakes && jobId !== undefined) void this.liveness.wake({ tenantId, jobId });
       if (position && jobId === undefined) answer.tenant_position = position;
       else if (position && jobId !== undefined) answer.positions[jobId] = position;
       for (const [i, result] of stored.entries()) {
@@ -197,6 +269,11 @@ export class Hub {
     this.feeds.leave(subscription);
   }
 
+  /** What a subscription to the tenant's feed may see changes with its watcher's token, at once. */
+  identify(subscription: Subscription, identity: Identity): void {
+    subscription.maySee = this.#sight(identity, subscription.name);
+  }
+
   /** The same page for those who do not stay (HTTP). */
   async page(identity: Identity, request: SubscribeRequest, limit?: number): Promise<SubscribeAnswer> {
     const name = this.#name(identity, request.job_id);
@@ -213,11 +290,13 @@ export class Hub {
   }
 
   #filter(identity: Identity, name: FeedName, types: readonly EventType[] | undefined) {
-    const restricted = name.jobId === undefined && !seesTenant(identity);
-    return {
-      types: types && new Set(types),
-      maySee: restricted ? (jobId: string) => jobId !== "" && maySee(identity, jobId) : undefined,
-    };
+    return { types: types && new Set(types), maySee: this.#sight(identity, name) };
+  }
+
+  /** Which jobs of the tenant's feed a token may see; `undefined` for all, and the tenant's own events. */
+  #sight(identity: Identity, name: FeedName): Filter["maySee"] {
+    if (name.jobId !== undefined || seesTenant(identity)) return undefined;
+    return (jobId) => jobId !== "" && maySee(identity, jobId);
   }
 
   async #snapshot(name: FeedName): Promise<Snapshot | TenantSnapshot | null> {
@@ -295,19 +374,41 @@ export class Hub {
     return await this.snapshot(identity, job_id);
   }
 
-  /** @throws HubError `job_not_found`. */
-  async points(
-    identity: Identity,
-    jobId: string,
-  ): Promise<{ epoch: string; seq: number; points: RawPoint[] }> {
-    const { tenantId } = this.#name(identity, jobId);
-    const points = await this.#store.points(tenantId, jobId);
-    if (!points) throw new HubError("job_not_found");
-    return points;
+  /** The job's curves, whole. @throws HubError `job_not_found`. */
+  async series(identity: Identity, { job_id, ...wanted }: SeriesRequest): Promise<SeriesAnswer> {
+    const { tenantId } = this.#name(identity, job_id);
+    const series = await this.#store.series(tenantId, job_id, wanted);
+    if (!series) throw new HubError("job_not_found");
+    return series;
   }
 
-  /** Stops following feeds. Store and bus are the caller's. */
-  close(): void {
+  /** A connection is subscribed to a job by name. Answers what ends that. */
+  watch({ tenantId, subject }: Identity, jobId: string): () => void {
+    return this.#presence.join({ tenantId, jobId }, subject);
+  }
+
+  /** Who watches a job, on all instances. @throws HubError `job_not_found`. */
+  async presence(identity: Identity, { job_id }: PresenceRequest): Promise<PresenceAnswer> {
+    const { tenantId } = this.#name(identity, job_id);
+    const job = { tenantId, jobId: job_id };
+    const [head] = await this.#store.heads(tenantId, [job]);
+    if (!head) throw new HubError("job_not_found");
+    return { job_id, ...(await this.#presence.read(job)) };
+  }
+
+  /** Answers in how many ms the deadline is next, or that it is no more. */
+  async #judge(tenantId: string, due: Due): Promise<number | null> {
+    if (due.what === LIVENESS) return await this.liveness.judge(tenantId, due);
+    await this.commands.expire({ tenantId, jobId: due.jobId }, due.what.slice(COMMAND.length));
+    return null;
+  }
+
+  /** Stops following feeds, and takes this instance from the others' sight. Store and bus are the caller's. */
+  async close(): Promise<void> {
+    this.#deadlines.close();
+    this.trainers.close();
     this.feeds.close();
+    this.#presence.close();
+    await this.#instances.close();
   }
 }

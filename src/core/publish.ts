@@ -2,12 +2,14 @@
 import { Compile } from "typebox/compile";
 import { type Identity, maySee } from "../auth.ts";
 import { HubError } from "../protocol/codes.ts";
-import { EVENT_TYPES, EVENTS, publishedSchema, STATUS_SPELLINGS } from "../protocol/events.ts";
+import { EVENT_TYPES, EVENTS, publishedSchema } from "../protocol/events.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import type { EventType } from "../protocol/types.ts";
+import { STATUS_SPELLINGS } from "../protocol/status.ts";
+import type { EventMap, EventType } from "../protocol/types.ts";
 import { describeFault } from "../protocol/validate.ts";
-import { type CheckedEvent, endsJob, isJobProgress, reduce } from "../store/reduce.ts";
+import { type CheckedEvent, isJobProgress, lifeOf, reduce } from "../store/reduce.ts";
 import type { Entry } from "../store/store.ts";
+import type { EtaEstimator } from "./eta.ts";
 
 const validators = new Map(EVENT_TYPES.map((type) => [type as string, Compile(publishedSchema(type))]));
 
@@ -22,12 +24,14 @@ export interface CheckContext {
   identity: Identity;
   /** The hub's time, ISO 8601. */
   receivedAt: string;
+  /** Tells the time left where a trainer does not. */
+  eta?: EtaEstimator;
 }
 
 /** @throws HubError that says what is wrong with this event. */
 export function checkEvent(
   input: unknown,
-  { identity, receivedAt }: CheckContext,
+  { identity, receivedAt, eta }: CheckContext,
 ): { jobId?: string; entry: Entry } {
   const event = checked(input);
   const kind = EVENTS[event.type];
@@ -50,7 +54,7 @@ export function checkEvent(
   }
   return {
     ...(event.job_id !== undefined && { jobId: event.job_id }),
-    entry: encode(signed(event, identity), identity.tenantId, receivedAt),
+    entry: encode(estimated(signed(event, identity), identity, eta), identity.tenantId, receivedAt),
   };
 }
 
@@ -70,6 +74,10 @@ function checked(input: unknown): CheckedEvent {
   if (EVENTS[type as EventType].hubOnly) throw new HubError("forbidden_type");
   const event = respelled(input as CheckedEvent);
   if (!validator.Check(event)) throw new HubError("invalid_event", describeFault(validator, event));
+  const { current, total } = event.data as { current?: number; total?: number };
+  if (current !== undefined && total !== undefined && current > total) {
+    throw new HubError("invalid_total", `current (${current}) is more than total (${total})`);
+  }
   if (event.metadata && Buffer.byteLength(JSON.stringify(event.metadata)) > LIMITS.metadataBytes) {
     throw new HubError("event_too_large", `metadata is over ${LIMITS.metadataBytes} bytes`);
   }
@@ -96,9 +104,27 @@ function signed(event: CheckedEvent, identity: Identity): CheckedEvent {
   }
 }
 
+/** Progress whose trainer does not say how long it still takes gets the hub's estimate. */
+function estimated(event: CheckedEvent, { tenantId }: Identity, eta: EtaEstimator | undefined): CheckedEvent {
+  const seconds = eta?.observe(tenantId, event);
+  if (seconds === undefined) return event;
+  return { ...event, data: { ...event.data, eta_seconds: seconds } } as CheckedEvent;
+}
+
 /** Events without a job are for those who see the whole tenant. */
 export function seesTenant(identity: Identity): boolean {
   return identity.jobs === undefined || identity.jobs.includes("*");
+}
+
+/** An event that the hub makes itself. */
+export function hubEntry<T extends EventType>(
+  type: T,
+  jobId: string,
+  tenantId: string,
+  data: EventMap[T],
+  receivedAt = new Date().toISOString(),
+): Entry {
+  return encode({ type, job_id: jobId, data } as unknown as CheckedEvent, tenantId, receivedAt);
 }
 
 function encode(event: CheckedEvent, tenantId: string, receivedAt: string): Entry {
@@ -115,11 +141,20 @@ function encode(event: CheckedEvent, tenantId: string, receivedAt: string): Entr
     product,
     metadata,
   };
-  const head = JSON.stringify(envelope).slice(1, -1);
+  const head = headOf(envelope);
   const data = JSON.stringify(event.data);
   if (Buffer.byteLength(head) + Buffer.byteLength(data) + POSITION_BYTES > LIMITS.eventBytes) {
     throw new HubError("event_too_large", `the event is over ${LIMITS.eventBytes} bytes`);
   }
+  const progressHead = () =>
+    headOf({
+      type: "training_progress",
+      tenant_id: tenantId,
+      job_id,
+      timestamp,
+      received_at: receivedAt,
+      attempt,
+    });
   return {
     type,
     durable: kind.class === "durable",
@@ -127,9 +162,14 @@ function encode(event: CheckedEvent, tenantId: string, receivedAt: string): Entr
     tenantFeed: kind.tenantFeed === "merged" ? isJobProgress(event) && "merged" : kind.tenantFeed,
     head,
     data,
-    patch: reduce(event),
-    ...endsJob(event),
+    patch: reduce(event, progressHead),
+    ...lifeOf(event),
+    ...(attempt !== undefined && { attempt }),
     ...(id !== undefined && { id }),
     ...(producer && { producer: { ...producer, n: n as number } }),
   };
+}
+
+function headOf(envelope: object): string {
+  return JSON.stringify(envelope).slice(1, -1);
 }

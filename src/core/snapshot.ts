@@ -4,6 +4,7 @@ import type {
   EventType,
   JobStatus,
   JobSummary,
+  Liveness,
   Snapshot,
   TrainingProgress,
 } from "../protocol/types.ts";
@@ -12,8 +13,10 @@ import type { JobState } from "../store/store.ts";
 import { joinFields, loggedWire, newestWire } from "../store/wire.ts";
 
 export function snapshotOf(tenantId: string, jobId: string, state: JobState): Snapshot {
-  const fields = Object.fromEntries([...state.fields].map(([field, json]) => [field, JSON.parse(json)]));
-  const { products_total, progress: _, ...job } = fields;
+  const fields: Fields = Object.fromEntries(
+    [...state.fields].filter(([field]) => SHOWN.has(field)).map(([field, json]) => [field, JSON.parse(json)]),
+  );
+  const { status = "pending", attempt = 1, products_total, products_progress = 0, ...job } = fields;
   const latest: Snapshot["latest"] = {};
   for (const event of state.latest) {
     Object.assign(latest, { [event.type]: JSON.parse(loggedWire("job", state.epoch, event)) });
@@ -30,19 +33,42 @@ export function snapshotOf(tenantId: string, jobId: string, state: JobState): Sn
     seq: state.seq,
     created_at: new Date(state.createdAt).toISOString(),
     updated_at: new Date(state.updatedAt).toISOString(),
-    status: job.status as JobStatus,
+    status,
+    attempt,
+    ...(state.seenAt !== undefined && { last_seen: new Date(state.seenAt).toISOString() }),
     latest,
     newest: state.newest.map(
       (newest) => JSON.parse(newestWire("job", state.epoch, newest)) as DeliveredEvent,
     ),
     counts,
     products: {
-      completed: state.counts.get("set:completed") ?? 0,
-      failed: state.counts.get("set:failed") ?? 0,
-      ...(products_total !== undefined && { total: products_total as number }),
+      completed: state.counts.get("products:completed") ?? 0,
+      failed: state.counts.get("products:failed") ?? 0,
+      ...(products_total !== undefined && { total: products_total }),
+      progress: products_progress,
     },
   };
 }
+
+/** The job's fields that a snapshot has under the same name, and those that it has in `products`. */
+const SHOWN: ReadonlySet<string> = new Set([
+  "name",
+  "kind",
+  "description",
+  "dataset_id",
+  "agent_id",
+  "tags",
+  "created_by",
+  "updated_by",
+  "status",
+  "attempt",
+  "liveness",
+  "last_step_at",
+  "commands",
+  "products_total",
+  "products_progress",
+]);
+type Fields = Partial<Snapshot> & { products_total?: number; products_progress?: number };
 
 export function summaryOf(jobId: string, state: JobState): JobSummary {
   const text = (field: string): string | undefined => {
@@ -59,7 +85,10 @@ export function summaryOf(jobId: string, state: JobState): JobSummary {
     created_at: new Date(state.createdAt).toISOString(),
     updated_at: new Date(state.updatedAt).toISOString(),
     status: (text("status") ?? "pending") as JobStatus,
+    attempt: Number(state.fields.get("attempt") ?? 1),
   };
+  const liveness = text("liveness");
+  if (liveness !== undefined) summary.liveness = liveness as Liveness;
   for (const field of ["created_by", "name", "kind"] as const) {
     const value = text(field);
     if (value !== undefined) summary[field] = value;

@@ -27,7 +27,8 @@ export interface SubscriptionOptions extends Filter {
 export class Subscription implements Filter {
   readonly name: FeedName;
   readonly types: ReadonlySet<EventType> | undefined;
-  readonly maySee: ((jobId: string) => boolean) | undefined;
+  /** Changes with the watcher's token. */
+  maySee: ((jobId: string) => boolean) | undefined;
   readonly subscriber: Subscriber;
   waitUntil: number | undefined;
   readonly #throttle: Throttle | undefined;
@@ -83,6 +84,8 @@ export class Subscription implements Filter {
   }
 
   #deliver(event: FeedEvent): void {
+    // It may have been held back since the watcher could still see it.
+    if (this.maySee && !this.maySee(event.jobId)) return;
     if (event.seq > this.#told) this.#told = event.seq;
     this.subscriber.deliver(event);
   }

@@ -21,8 +21,18 @@ export interface NetworkOptions {
   hidden?: number;
   /** Number of hidden layers. Default 2. */
   layers?: number;
+  /** Numbers in [0, 1] for each place: how many colours. Default 3. */
+  outputs?: number;
   /** Most places per pass. Default 256. */
   batch?: number;
+}
+
+/** What a network has learnt so far; `restore` goes on from it as if nothing had been. */
+export interface NetworkState {
+  parameters: Float64Array;
+  momentum: Float64Array;
+  variance: Float64Array;
+  updates: number;
 }
 
 interface Layer {
@@ -39,8 +49,12 @@ interface Layer {
   deltas: Float64Array;
 }
 
-const CHANNELS = 3;
 const ADAM = { decay1: 0.9, decay2: 0.99, epsilon: 1e-8 };
+/**
+ * Sums beyond it are infinite, as in half precision, which networks are trained in: with a learning rate that is far too
+ * high, one soon is, and what is made of it is not a number any more.
+ */
+const LARGEST = 65_504;
 
 /** Uniform numbers in [0, 1) from a seed (mulberry32). */
 export function randomSource(seed: number): () => number {
@@ -139,6 +153,7 @@ export class CoordinateNetwork {
   readonly gradients: Float64Array;
   /** Most places per pass. */
   readonly batch: number;
+  readonly outputs: number;
   readonly #momentum: Float64Array;
   readonly #variance: Float64Array;
   readonly #frequencies: Float64Array;
@@ -152,12 +167,14 @@ export class CoordinateNetwork {
     bandwidth = 1.2,
     hidden = 48,
     layers = 2,
+    outputs: channels = 3,
     batch = 256,
   }: NetworkOptions) {
     const random = randomSource(seed);
-    const widths = [2 * features, ...new Array<number>(layers).fill(hidden), CHANNELS];
+    const widths = [2 * features, ...new Array<number>(layers).fill(hidden), channels];
     const count = widths.slice(1).reduce((sum, width, i) => sum + width * (widths[i]! + 1), 0);
     this.batch = batch;
+    this.outputs = channels;
     this.parameters = new Float64Array(count);
     this.gradients = new Float64Array(count);
     this.#momentum = new Float64Array(count);
@@ -202,8 +219,7 @@ export class CoordinateNetwork {
   }
 
   /**
-   * One step of Adam on one batch. `coords` has x and y of each place, about -1 to 1; `targets` red, green and blue.
-   * Returns the batch's mean squared error before the step. Throws `RangeError` if the two do not fit or are too long.
+   * One step of Adam on one batch. `coords` has x and y of each place, about -1 to 1; `targets` its colours. Returns the batch's mean squared error before the step. Throws `RangeError` if the two do not fit or are too long.
    */
   trainStep(coords: Float32Array, targets: Float32Array, learningRate: number): number {
     const loss = this.backward(coords, targets);
@@ -214,8 +230,9 @@ export class CoordinateNetwork {
   /** Mean squared error of a batch; fills `gradients` and leaves the parameters alone. Throws as `trainStep` does. */
   backward(coords: Float32Array, targets: Float32Array): number {
     const places = coords.length / 2;
-    if (targets.length !== places * CHANNELS || places > this.batch || places < 1) {
-      throw new RangeError(`a batch has 1 to ${this.batch} places with 2 coordinates and 3 colours each`);
+    const { batch, outputs: colours } = this;
+    if (targets.length !== places * colours || places > batch || places < 1) {
+      throw new RangeError(`a batch has 1 to ${batch} places with 2 coordinates and ${colours} colours each`);
     }
     this.#forward(coords, 0, places);
     const loss = this.#outputDeltas(targets);
@@ -237,17 +254,38 @@ export class CoordinateNetwork {
     return loss;
   }
 
-  /** Red, green and blue of each place of `coords`, of which there may be any number. */
+  /** The colours of each place of `coords`, of which there may be any number. */
   predict(coords: Float32Array): Float32Array {
     const places = coords.length / 2;
-    const colours = new Float32Array(places * CHANNELS);
+    const colours = new Float32Array(places * this.outputs);
     const { activations } = this.#layers.at(-1)!;
     for (let from = 0; from < places; from += this.batch) {
       const count = Math.min(this.batch, places - from);
       this.#forward(coords, from, count);
-      colours.set(activations.subarray(0, count * CHANNELS), from * CHANNELS);
+      colours.set(activations.subarray(0, count * this.outputs), from * this.outputs);
     }
     return colours;
+  }
+
+  /** A copy. */
+  state(): NetworkState {
+    return {
+      parameters: this.parameters.slice(),
+      momentum: this.#momentum.slice(),
+      variance: this.#variance.slice(),
+      updates: this.#updates,
+    };
+  }
+
+  /** Throws `RangeError` when the state is that of a network of another size. */
+  restore({ parameters, momentum, variance, updates }: NetworkState): void {
+    if (parameters.length !== this.parameterCount) {
+      throw new RangeError(`the network has ${this.parameterCount} parameters, not ${parameters.length}`);
+    }
+    this.parameters.set(parameters);
+    this.#momentum.set(momentum);
+    this.#variance.set(variance);
+    this.#updates = updates;
   }
 
   /** Computes the activations of all layers for `places` places of `coords`, beginning with number `from`. */
@@ -269,7 +307,8 @@ export class CoordinateNetwork {
       multiply(activations, fed, inputs, 1, weights, inputs, 1, places, outputs, inputs);
       for (let at = 0; at < places * outputs; ) {
         for (let o = 0; o < outputs; o++, at++) {
-          const sum = activations[at]! + biases[o]!;
+          let sum = activations[at]! + biases[o]!;
+          if (sum > LARGEST || sum < -LARGEST) sum *= Number.POSITIVE_INFINITY;
           activations[at] = i === last ? 1 / (1 + Math.exp(-sum)) : Math.max(0, sum);
         }
       }

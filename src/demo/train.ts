@@ -1,18 +1,18 @@
 /**
  * The demo, and the project's example of a trainer: networks learn pictures, one after the other, and tell a hub how it
- * goes. What belongs to the hub are the calls of `trainer` and `run`; the learning itself is in training.ts.
+ * goes. One job is in session.ts.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Run, type TrainerOptions, TrainwireTrainer } from "../../client/index.ts";
-import { psnr } from "./image.ts";
+import { type Checkpoint, CheckpointFile } from "./checkpoint.ts";
+import { type Fate, fateOf } from "./fate.ts";
 import { machineLoad } from "./machine.ts";
-import { Training } from "./training.ts";
+import { drawPicture } from "./picture.ts";
+import { PLANES } from "./planes.ts";
+import { Session } from "./session.ts";
 
-/** Three minutes at a pace of 1. */
-const STEPS = 4_500;
-const STEPS_PER_SECOND = 25;
-/** Steps between two events of a kind; between two of progress a fifth of a second passes. */
-const EVERY = { progress: 5, validation: 125, sample: 250 };
+/** 4 500 of them are three minutes at a pace of 1. */
+const TICK_MS = 40;
 const STATS_MS = 2_000;
 const PAUSE_MS = 5_000;
 /** What is not sent by then is dropped at the end: whoever presses Ctrl-C does not wait for a hub that is gone. */
@@ -25,20 +25,29 @@ export interface DemoOptions extends Pick<TrainerOptions, "url" | "token" | "get
   seed: number;
   /** Times as fast as usual, as far as half a core goes. */
   pace: number;
-  /** The hub has a new job. */
+  /** Where the newest checkpoint is kept. If there is one of a job that has not ended, that goes on first. */
+  checkpointFile: string;
+  /** Ends the process without a word, when that is a run's fate; without it, such a run diverges. */
+  die?: (() => void) | undefined;
+  /** The hub has a new job, or a new attempt of one. */
   onJob?: (jobId: string) => void;
 }
 
 /** Trains until the signal. Resolves when the last events were sent, or could not be sent in time. */
 export async function trainPictures(options: DemoOptions): Promise<void> {
-  const { signal, seed, pace, onJob, ...hub } = options;
+  const { signal, seed, pace, checkpointFile, die, onJob, ...hub } = options;
+  const file = new CheckpointFile(checkpointFile);
   const trainer = new TrainwireTrainer(hub);
+  let checkpoint = file.read();
   try {
-    for (let picture = seed; !signal.aborted; picture++) {
-      const training = new Training({ seed: picture, totalSteps: STEPS });
-      const run = startRun(trainer, training);
+    for (let picture = checkpoint?.seed ?? seed; !signal.aborted; picture++) {
+      const attempt = (checkpoint?.attempt ?? 0) + 1;
+      const run = startRun(trainer, picture, checkpoint);
       void trainer.flush().then((stored) => stored && onJob?.(run.jobId));
-      await trainPicture(run, training, { signal, pace });
+      const fate = fateFor(picture, attempt, die);
+      await trainPicture(run, { signal, pace, seed: picture, fate, attempt, file, checkpoint, die });
+      file.remove();
+      checkpoint = undefined;
       await sleep(PAUSE_MS / pace, undefined, { signal }).catch(() => {});
     }
   } finally {
@@ -46,78 +55,60 @@ export async function trainPictures(options: DemoOptions): Promise<void> {
   }
 }
 
-function startRun(trainer: TrainwireTrainer, { config, trainingPixels, heldOutPixels }: Training): Run {
-  const { scene, size, parameters } = config;
+/** Nobody dies twice. */
+function fateFor(seed: number, attempt: number, die: (() => void) | undefined): Fate {
+  const fate = fateOf(seed);
+  if (fate !== "dies") return fate;
+  if (attempt > 1) return "good";
+  return die ? "dies" : "diverges";
+}
+
+function startRun(trainer: TrainwireTrainer, seed: number, before?: Checkpoint): Run {
+  const { scene, width, height } = drawPicture(seed);
   const time = new Date().toISOString().replace(/\D/g, "");
-  const run = trainer.run(`demo-${scene}-${time.slice(0, 8)}-${time.slice(8, 14)}`, {
+  const jobId = before?.jobId ?? `demo-${scene}-${time.slice(0, 8)}-${time.slice(8, 14)}`;
+  return trainer.run(jobId, {
+    ...(before && { attempt: before.attempt + 1 }),
     name: `Learning a picture: ${scene}`,
     kind: "coordinate-network",
-    description: `A network of ${parameters} parameters learns the colour of every point of a ${size} by ${size} picture.`,
+    description: `${PLANES.length} networks learn the colours of every point of a ${width} by ${height} picture, one each.`,
     tags: ["demo", scene],
   });
-  run.status("running");
-  run.log(`${parameters} parameters, ${trainingPixels.length} pixels to learn from`);
-  run.log(`${heldOutPixels.length} pixels are held out for validation`);
-  return run;
 }
 
-async function trainPicture(
-  run: Run,
-  training: Training,
-  { signal, pace }: Pick<DemoOptions, "signal" | "pace">,
-): Promise<void> {
+interface PictureOptions {
+  signal: AbortSignal;
+  pace: number;
+  seed: number;
+  fate: Fate;
+  attempt: number;
+  file: CheckpointFile;
+  checkpoint: Checkpoint | undefined;
+  die: (() => void) | undefined;
+}
+
+async function trainPicture(run: Run, options: PictureOptions): Promise<void> {
+  const { signal, pace, die = () => {}, ...rest } = options;
   const over = new AbortController();
   void tellLoad(run, AbortSignal.any([signal, over.signal]));
-  const started = performance.now();
-  const seconds = () => (performance.now() - started) / 1_000;
-  let finalLoss = Number.NaN;
+  // Also ends a pause.
+  const cancel = () => run.cancel("The demo was stopped.");
+  signal.addEventListener("abort", cancel);
+  const session = new Session(run, {
+    ...rest,
+    signal,
+    die,
+    // At least as long as the work took: this is never more than half of one core.
+    rest: (took) => sleep(Math.max(TICK_MS / pace - took, took), undefined, { signal }),
+  });
   try {
-    while (!training.done) {
-      signal.throwIfAborted();
-      const before = performance.now();
-      finalLoss = learn(run, training, seconds);
-      const took = performance.now() - before;
-      // At least as long as the work took: this is never more than half of one core.
-      await sleep(Math.max(1_000 / STEPS_PER_SECOND / pace - took, took), undefined, { signal });
-    }
-    const { mse, psnr } = training.validate();
-    run.log(`Done: ${psnr.toFixed(2)} dB after ${seconds().toFixed(0)} s`);
-    run.finish({ final_loss: finalLoss, duration_seconds: seconds(), metrics: { psnr, mse } });
+    await session.train();
   } catch (error) {
-    if (signal.aborted) run.cancel("The demo was stopped.");
-    else run.fail(error);
+    if (!signal.aborted) run.fail(error);
   } finally {
+    signal.removeEventListener("abort", cancel);
     over.abort();
   }
-}
-
-/** One step, and what there is to tell after it. Returns the smoothed loss. */
-function learn(run: Run, training: Training, seconds: () => number): number {
-  const { totalSteps, totalEpochs } = training;
-  const { step, epoch, loss, smoothLoss, learningRate, gradientNorm } = training.step();
-  if (step % EVERY.progress === 0) {
-    run.progress({
-      step,
-      total_steps: totalSteps,
-      epoch,
-      total_epochs: totalEpochs,
-      loss,
-      smooth_loss: smoothLoss,
-      learning_rate: learningRate,
-      eta_seconds: (seconds() / step) * (totalSteps - step),
-      metrics: { gradient_norm: gradientNorm, batch_psnr: psnr(loss) },
-    });
-  }
-  if (step % EVERY.validation === 0) {
-    const { mse, psnr, best } = training.validate();
-    run.validation({ step, epoch, metrics: { psnr, mse }, best });
-    run.log(`step ${step}: ${psnr.toFixed(2)} dB on the held-out pixels${best ? ", the best so far" : ""}`);
-  }
-  if (step % EVERY.sample === 0) {
-    const { url, png, width, height } = training.sample();
-    run.sample({ step, epoch, media_type: "image/png", size_bytes: png.length, url, width, height });
-  }
-  return smoothLoss;
 }
 
 async function tellLoad(run: Run, signal: AbortSignal): Promise<void> {

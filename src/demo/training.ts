@@ -3,8 +3,8 @@
  * hears of it, so that a run can be paused, throttled, stopped and tested.
  */
 
-import { dataUrl, encodePng, psnr } from "./image.ts";
-import { CoordinateNetwork, randomSource } from "./network.ts";
+import { dataUrl, encodePng, type Image, psnr } from "./image.ts";
+import { CoordinateNetwork, type NetworkState, randomSource } from "./network.ts";
 import { drawPicture, type Picture } from "./picture.ts";
 
 export interface TrainingOptions {
@@ -26,6 +26,17 @@ export interface TrainingOptions {
   hidden?: number;
   /** Number of hidden layers. Default 2. */
   layers?: number;
+  /** Which of the picture's colours it learns: 0 red, 1 green, 2 blue. Default all three. */
+  channels?: readonly number[];
+}
+
+/** A run at some step; `restore` goes on from it as if nothing had been. */
+export interface TrainingState {
+  stepsDone: number;
+  pixelsSeen: number;
+  smoothLoss: number;
+  lowest: number;
+  network: NetworkState;
 }
 
 export interface StepResult {
@@ -62,6 +73,7 @@ const WARM_UP_STEPS = 300;
 /** Where the learning rate ends, as a share of its peak. */
 const FINAL_SHARE = 0.02;
 const SMOOTHED_STEPS = 50;
+const RGB = [0, 1, 2] as const;
 
 export class Training {
   readonly picture: Picture;
@@ -73,7 +85,6 @@ export class Training {
   readonly trainingPixels: Uint32Array;
   /** Pixel numbers that it never sees. */
   readonly heldOutPixels: Uint32Array;
-  readonly #random: () => number;
   /** x and y of every pixel, -1 to 1. */
   readonly #coords: Float32Array;
   readonly #heldOutCoords: Float32Array;
@@ -81,20 +92,25 @@ export class Training {
   readonly #batchTargets: Float32Array;
   /** The training pixels in the order of this epoch. */
   readonly #order: Uint32Array;
+  readonly #orderSeed: number;
   #stepsDone = 0;
   #pixelsSeen = 0;
   #smoothLoss = 0;
   #lowest = Number.POSITIVE_INFINITY;
 
-  /** Throws `RangeError` if `heldOut` leaves no pixel on one of the two sides. */
-  constructor(options: TrainingOptions = {}) {
+  /** What the learning rate is multiplied by, for whoever wants to see what a wrong one does. */
+  rateFactor = 1;
+
+  /** The picture is drawn if it is not given. Throws `RangeError` if `heldOut` leaves no pixel on one of the two sides. */
+  constructor(options: TrainingOptions = {}, picture?: Picture) {
     const { seed = 0, size = 64, totalSteps = 3000, batch = 256, learningRate = 0.003 } = options;
-    const { heldOut: share = 0.1, features = 48, hidden = 48, layers = 2 } = options;
+    const { heldOut: share = 0.1, features = 48, hidden = 48, layers = 2, channels = RGB } = options;
     this.totalSteps = totalSteps;
-    this.picture = drawPicture(seed, size);
-    this.#random = randomSource(seed);
-    const networkSeed = Math.floor(this.#random() * 2 ** 32);
-    this.network = new CoordinateNetwork({ seed: networkSeed, features, hidden, layers, batch });
+    this.picture = picture ?? drawPicture(seed, size);
+    const random = randomSource(seed);
+    const networkSeed = Math.floor(random() * 2 ** 32);
+    const outputs = channels.length;
+    this.network = new CoordinateNetwork({ seed: networkSeed, features, hidden, layers, outputs, batch });
     this.config = Object.freeze({
       scene: this.picture.scene,
       seed,
@@ -106,11 +122,13 @@ export class Training {
       features,
       hidden,
       layers,
+      channels,
       parameters: this.network.parameterCount,
     });
 
     const pixels = Uint32Array.from({ length: size * size }, (_, pixel) => pixel);
-    this.#shuffle(pixels);
+    shuffle(pixels, random);
+    this.#orderSeed = Math.floor(random() * 2 ** 32);
     const heldOut = Math.round(pixels.length * share);
     if (!(heldOut >= 1 && heldOut < pixels.length)) {
       throw new RangeError("heldOut must leave pixels to learn and pixels to validate with");
@@ -127,7 +145,7 @@ export class Training {
       return this.#coords[2 * this.heldOutPixels[i >> 1]! + (i % 2)]!;
     });
     this.#batchCoords = new Float32Array(2 * batch);
-    this.#batchTargets = new Float32Array(3 * batch);
+    this.#batchTargets = new Float32Array(outputs * batch);
   }
 
   get stepsDone(): number {
@@ -136,6 +154,11 @@ export class Training {
 
   get done(): boolean {
     return this.#stepsDone >= this.totalSteps;
+  }
+
+  /** Of the newest step. */
+  get smoothLoss(): number {
+    return this.#smoothLoss;
   }
 
   /** Passes over the training pixels so far, fractional. */
@@ -152,10 +175,11 @@ export class Training {
   get learningRate(): number {
     const warmUp = Math.min(WARM_UP_STEPS, this.totalSteps / 10);
     const next = Math.min(this.#stepsDone + 1, this.totalSteps);
-    if (next < warmUp) return (this.config.learningRate * next) / warmUp;
+    const peak = this.config.learningRate * this.rateFactor;
+    if (next < warmUp) return (peak * next) / warmUp;
     const way = (next - warmUp) / (this.totalSteps - warmUp);
     const share = FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + Math.cos(Math.PI * way));
-    return this.config.learningRate * share;
+    return peak * share;
   }
 
   /** Learns one batch. Throws `RangeError` when all steps are done. */
@@ -180,11 +204,10 @@ export class Training {
   /** How well the network guesses the pixels that it never sees. */
   validate(): Validation {
     const guesses = this.network.predict(this.#heldOutCoords);
-    const { pixels } = this.picture;
+    const { channels } = this.config;
     let squares = 0;
-    for (let i = 0; i < guesses.length; i++) {
-      const pixel = this.heldOutPixels[Math.floor(i / 3)]!;
-      squares += (guesses[i]! - pixels[3 * pixel + (i % 3)]!) ** 2;
+    for (let i = 0, at = 0; i < this.heldOutPixels.length; i++) {
+      for (const channel of channels) squares += (guesses[at++]! - this.#colour(i, channel)) ** 2;
     }
     const mse = squares / guesses.length;
     const best = mse < this.#lowest;
@@ -192,36 +215,86 @@ export class Training {
     return { mse, psnr: psnr(mse), best };
   }
 
-  /** The whole picture as the network has it now. */
+  /** Writes the picture as the network has it now into pixels of three colours; leaves those that it does not learn. */
+  paint(pixels: Float32Array): void {
+    const { channels } = this.config;
+    const guesses = this.network.predict(this.#coords);
+    for (let place = 0, at = 0; at < guesses.length; place++) {
+      for (const channel of channels) pixels[3 * place + channel] = guesses[at++]!;
+    }
+  }
+
+  /** The whole picture as the network has it now; colours that it does not learn are black. */
   sample(): Sample {
     const { width, height } = this.picture;
-    const png = encodePng({ width, height, pixels: this.network.predict(this.#coords) });
-    return { png, url: dataUrl(png), width, height };
+    const pixels = new Float32Array(3 * width * height);
+    this.paint(pixels);
+    return sampleOf({ width, height, pixels });
+  }
+
+  /** A copy. */
+  state(): TrainingState {
+    return {
+      stepsDone: this.#stepsDone,
+      pixelsSeen: this.#pixelsSeen,
+      smoothLoss: this.#smoothLoss,
+      lowest: this.#lowest,
+      network: this.network.state(),
+    };
+  }
+
+  /** Of a run with the same options. Throws `RangeError` when its network had another size. */
+  restore({ stepsDone, pixelsSeen, smoothLoss, lowest, network }: TrainingState): void {
+    this.network.restore(network);
+    this.#stepsDone = stepsDone;
+    this.#pixelsSeen = pixelsSeen;
+    this.#smoothLoss = smoothLoss;
+    this.#lowest = lowest;
+    const { length } = this.#order;
+    if (pixelsSeen % length > 0) this.#shuffleFor(Math.floor(pixelsSeen / length));
+  }
+
+  /** Of the held-out pixel with this number among them. */
+  #colour(heldOut: number, channel: number): number {
+    return this.picture.pixels[3 * this.heldOutPixels[heldOut]! + channel]!;
   }
 
   /** The next pixels of this epoch's order; a new epoch is shuffled anew, in the middle of a batch if need be. */
   #nextBatch(): void {
     const order = this.#order;
-    const { pixels } = this.picture;
-    for (let i = 0; i < this.config.batch; i++) {
-      const at = this.#pixelsSeen++ % order.length;
-      if (at === 0) this.#shuffle(order);
+    const { batch, channels } = this.config;
+    for (let i = 0, target = 0; i < batch; i++) {
+      const at = this.#pixelsSeen % order.length;
+      if (at === 0) this.#shuffleFor(this.#pixelsSeen / order.length);
+      this.#pixelsSeen++;
       const pixel = order[at]!;
       this.#batchCoords[2 * i] = this.#coords[2 * pixel]!;
       this.#batchCoords[2 * i + 1] = this.#coords[2 * pixel + 1]!;
-      this.#batchTargets[3 * i] = pixels[3 * pixel]!;
-      this.#batchTargets[3 * i + 1] = pixels[3 * pixel + 1]!;
-      this.#batchTargets[3 * i + 2] = pixels[3 * pixel + 2]!;
+      for (const channel of channels) {
+        this.#batchTargets[target++] = this.picture.pixels[3 * pixel + channel]!;
+      }
     }
   }
 
-  /** Fisher-Yates. */
-  #shuffle(numbers: Uint32Array): void {
-    for (let i = numbers.length - 1; i > 0; i--) {
-      const j = Math.floor(this.#random() * (i + 1));
-      const swapped = numbers[i]!;
-      numbers[i] = numbers[j]!;
-      numbers[j] = swapped;
-    }
+  /** An epoch's order hangs on nothing but the seed and the epoch's number, so that a checkpoint need not hold it. */
+  #shuffleFor(epoch: number): void {
+    this.#order.set(this.trainingPixels);
+    shuffle(this.#order, randomSource(this.#orderSeed + epoch));
+  }
+}
+
+/** An image as it is sent. */
+export function sampleOf(image: Image): Sample {
+  const png = encodePng(image);
+  return { png, url: dataUrl(png), width: image.width, height: image.height };
+}
+
+/** Fisher-Yates. */
+function shuffle(numbers: Uint32Array, random: () => number): void {
+  for (let i = numbers.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    const swapped = numbers[i]!;
+    numbers[i] = numbers[j]!;
+    numbers[j] = swapped;
   }
 }

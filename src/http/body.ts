@@ -5,9 +5,10 @@ import { HubError } from "../protocol/codes.ts";
 import { parseJson } from "../protocol/json.ts";
 import { LIMITS } from "../protocol/limits.ts";
 
-/** @throws HubError `message_too_large`, `too_deep`, `malformed`. */
-export async function readJson(ctx: Context): Promise<unknown> {
-  return parseJson(await readText(ctx));
+/** `empty` stands for a body of nothing. @throws HubError `message_too_large`, `too_deep`, `malformed`. */
+export async function readJson(ctx: Context, empty?: unknown): Promise<unknown> {
+  const text = await readText(ctx);
+  return empty !== undefined && text === "" ? empty : parseJson(text);
 }
 
 /** One event, an array, or one event a line (`application/x-ndjson`). */

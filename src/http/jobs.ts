@@ -1,4 +1,4 @@
-/** Jobs over HTTP: list, create, snapshot, events, raw series. Answers hold the same shapes as on the sockets. */
+/** Jobs over HTTP: list, create, snapshot, events, series. Answers hold the same shapes as on the sockets. */
 import type Router from "@koa/router";
 import type { RouterContext } from "@koa/router";
 import { atLeast, type Identity } from "../auth.ts";
@@ -6,7 +6,16 @@ import type { Hub } from "../core/hub.ts";
 import { HubError } from "../protocol/codes.ts";
 import { EVENTS } from "../protocol/events.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import type { EventType, JobFields, Num, SubscribeRequest } from "../protocol/types.ts";
+import type {
+  CommandRequest,
+  EventType,
+  HeartbeatRequest,
+  JobFields,
+  SeriesAnswer,
+  SeriesRequest,
+  SubscribeRequest,
+} from "../protocol/types.ts";
+import { checkRequest } from "../protocol/validate.ts";
 import type { State } from "./app.ts";
 import { readEvents, readJson } from "./body.ts";
 
@@ -47,52 +56,41 @@ export function jobRoutes(router: Router<State>, hub: Hub): void {
     else if (first) ctx.status = 207;
     ctx.body = answer;
   });
+  router.post(`${JOBS}/:job_id/commands`, async (ctx) => {
+    const identity = allowed(ctx, (role) => atLeast(role, "operator"));
+    const request = checkRequest<CommandRequest>("command", withJob(object(await readJson(ctx)), jobId(ctx)));
+    const { id, outcome } = await hub.commands.request(identity, request);
+    if (one(ctx, "wait") === "false") {
+      ctx.status = 202;
+      ctx.body = { job_id: jobId(ctx), command_id: id, state: "requested" };
+    } else ctx.body = await outcome;
+  });
+  router.post(`${JOBS}/:job_id/heartbeat`, async (ctx) => {
+    const identity = allowed(ctx, (role) => role === "trainer" || role === "admin");
+    const body = withJob(object(await readJson(ctx, {})), jobId(ctx));
+    ctx.body = await hub.liveness.heartbeat(identity, checkRequest<HeartbeatRequest>("heartbeat", body));
+  });
+  router.get(`${JOBS}/:job_id/presence`, async (ctx) => {
+    ctx.body = await hub.presence(reader(ctx), { job_id: jobId(ctx) });
+  });
   router.get(`${JOBS}/:job_id/series`, async (ctx) => {
     ctx.body = await series(ctx, hub);
   });
 }
 
-/** The raw metric points that are kept, by metric. */
-async function series(ctx: Ctx, hub: Hub): Promise<object> {
+/** The request of the verb `series`, as query parameters; of the same form. */
+async function series(ctx: Ctx, hub: Hub): Promise<SeriesAnswer> {
   const identity = reader(ctx);
-  const wanted = one(ctx, "metric");
-  const from = number(ctx, "from", 0, Number.MAX_SAFE_INTEGER) ?? 0;
-  const to = number(ctx, "to", 0, Number.MAX_SAFE_INTEGER) ?? Number.POSITIVE_INFINITY;
-  const { epoch, seq, points } = await hub.points(identity, jobId(ctx));
-  const metrics: Record<
-    string,
-    Array<{ seq: number; step?: number; epoch?: number; value: Num } & Origin>
-  > = Object.create(null);
-  for (const { seq: at, point } of points) {
-    const {
-      step,
-      epoch: trained,
-      metrics: values,
-      attempt,
-      rank,
-      product,
-      timestamp,
-    } = JSON.parse(point) as Point;
-    if (step !== undefined && (step < from || step > to)) continue;
-    for (const [metric, value] of Object.entries(values)) {
-      if (wanted !== undefined && metric !== wanted) continue;
-      metrics[metric] ??= [];
-      metrics[metric].push({ seq: at, step, epoch: trained, value, attempt, rank, product, timestamp });
-    }
+  const request: Record<string, string | number> = { job_id: jobId(ctx) };
+  for (const name of ["metric", "product"] as const) {
+    const text = one(ctx, name);
+    if (text !== undefined) request[name] = text;
   }
-  return { job_id: jobId(ctx), epoch, seq, metrics };
-}
-
-interface Origin {
-  attempt?: number;
-  rank?: number;
-  product?: string;
-  timestamp?: string;
-}
-interface Point extends Origin {
-  step?: number;
-  epoch?: number;
-  metrics: Record<string, Num>;
+  for (const name of ["rank", "from", "to", "points"] as const) {
+    const value = number(ctx, name, 0, Number.MAX_SAFE_INTEGER);
+    if (value !== undefined) request[name] = value;
+  }
+  return await hub.series(identity, checkRequest<SeriesRequest>("series", request));
 }
 
 function reader(ctx: Ctx): Identity {
@@ -172,5 +170,13 @@ function withJob(body: unknown, jobId: string): unknown {
 /** Every door of a job. */
 function urlsOf(tenantId: string, jobId: string): Record<string, string> {
   const job = `/api/v1/tenants/${tenantId}/training/jobs/${jobId}`;
-  return { snapshot: job, events: `${job}/events`, series: `${job}/series`, socket_io: "/socket.io/" };
+  return {
+    snapshot: job,
+    events: `${job}/events`,
+    series: `${job}/series`,
+    presence: `${job}/presence`,
+    commands: `${job}/commands`,
+    heartbeat: `${job}/heartbeat`,
+    socket_io: "/socket.io/",
+  };
 }

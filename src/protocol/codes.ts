@@ -96,6 +96,61 @@ export const REPLY_ERRORS = {
     temporary: false,
     meaning: "A newer incarnation of this producer has published.",
   },
+  invalid_transition: {
+    status: 409,
+    temporary: false,
+    meaning:
+      "The job's status cannot become this one now; only a higher `attempt` brings back a job that has ended.",
+  },
+  invalid_total: {
+    status: 400,
+    temporary: false,
+    meaning: "More would be done than the total says.",
+  },
+  no_trainer: {
+    status: 503,
+    temporary: true,
+    meaning: "No trainer has announced the job, or none came back before the command's time-out.",
+  },
+  unsupported_command: {
+    status: 409,
+    temporary: false,
+    meaning: "The job's trainer does not do this.",
+  },
+  job_ended: { status: 409, temporary: false, meaning: "The job has ended: nobody carries out a command." },
+  command_failed: { status: 422, temporary: false, meaning: "The trainer has answered that it could not." },
+  command_timeout: {
+    status: 408,
+    temporary: false,
+    meaning: "The trainer got the command and did not answer in time; whether it was carried out is unknown.",
+  },
+  command_too_large: {
+    status: 413,
+    temporary: false,
+    meaning: "A command's `args`, or its answer, is over the limit.",
+  },
+  too_many_commands: {
+    status: 429,
+    temporary: true,
+    meaning: "As many commands to this job are under way as may be.",
+  },
+  too_many_trainers: {
+    status: 429,
+    temporary: false,
+    meaning: "The job has as many trainers, or the connection as many jobs, as may be announced.",
+  },
+  not_announced: { status: 404, temporary: false, meaning: "This connection has not announced the job." },
+  token_mismatch: {
+    status: 403,
+    temporary: false,
+    meaning:
+      "The new token is another subject's or tenant's, or its role may not be here; the old one stays.",
+  },
+  conflict: {
+    status: 503,
+    temporary: true,
+    meaning: "The job has changed meanwhile.",
+  },
   storage_full: { status: 507, temporary: true, meaning: "The store has no room; nothing was stored." },
   unavailable: {
     status: 503,
@@ -118,7 +173,7 @@ interface Close {
 /** 4000-4499: connect again. 4500-4999: do not. */
 export const CLOSES = {
   shutdown: { code: 4000, reconnect: true, meaning: "The instance ends." },
-  token_expired: { code: 4500, reconnect: false, meaning: "The token has ended; connect with a new one." },
+  token_expired: { code: 4001, reconnect: true, meaning: "The token has ended; connect with a new one." },
   too_many_violations: { code: 4501, reconnect: false, meaning: "Too many bad requests." },
 } as const satisfies Record<string, Close>;
 

@@ -3,7 +3,8 @@
  */
 import Type, { type Static, type TSchema } from "typebox";
 import { ID_PATTERN, LIMITS } from "./limits.ts";
-import type { EventMap, EventType } from "./types.ts";
+import { JOB_STATUSES } from "./status.ts";
+import type { CommandAction, EventMap, EventType } from "./types.ts";
 
 const closed = { additionalProperties: false } as const;
 const opt = Type.Optional;
@@ -24,28 +25,17 @@ const metrics = Type.Record(Type.String({ pattern: "^(?!__proto__$)[^\\x00-\\x1f
 const freeForm = Type.Unsafe<NonNullable<EventMap["custom"]["data"]>>(Type.Object({}));
 const level = Type.Enum(["debug", "info", "warning", "error", "critical"]);
 
-export const JOB_STATUSES = [
-  "pending",
-  "queued",
-  "running",
-  "paused",
-  "stopping",
-  "completed",
-  "failed",
-  "cancelled",
-] as const;
 const status = Type.Enum([...JOB_STATUSES]);
-/** A job with one of these has ended; a new attempt may still bring it back. */
-export const TERMINAL_STATUSES: ReadonlySet<string> = new Set(["completed", "failed", "cancelled"]);
-/** Spellings of the systems that trainers come from. Accepted at the door, never sent. */
-export const STATUS_SPELLINGS: Readonly<Record<string, (typeof JOB_STATUSES)[number]>> = {
-  in_progress: "running",
-  succeeded: "completed",
-  success: "completed",
-  failure: "failed",
-  error: "failed",
-  canceled: "cancelled",
-};
+export const COMMAND_ACTIONS = [
+  "pause",
+  "resume",
+  "stop",
+  "save",
+  "sample",
+  "validate",
+  "custom",
+] as const satisfies readonly CommandAction[];
+export const action = Type.Enum([...COMMAND_ACTIONS]);
 
 const jobFields = {
   name: opt(name),
@@ -56,6 +46,7 @@ const jobFields = {
   status: opt(status),
   progress: opt(percent),
   tags: opt(Type.Array(text(64), { maxItems: 32 })),
+  products_total: opt(whole),
 };
 
 const data = {
@@ -161,9 +152,21 @@ const data = {
     closed,
   ),
   job_created: Type.Object({ ...jobFields, created_by: opt(name) }, closed),
-  job_updated: Type.Object({ ...jobFields, updated_by: opt(name) }, closed),
+  job_updated: Type.Object(
+    {
+      ...jobFields,
+      commands: opt(Type.Array(action, { maxItems: COMMAND_ACTIONS.length })),
+      updated_by: opt(name),
+    },
+    closed,
+  ),
   job_liveness: Type.Object(
-    { liveness: Type.Enum(["live", "stale", "lost"]), reason: opt(message), last_seen: opt(name) },
+    {
+      liveness: Type.Enum(["live", "stale", "lost"]),
+      reason: opt(message),
+      last_seen: opt(name),
+      last_step_at: opt(name),
+    },
     closed,
   ),
   dataset_update: Type.Object(
@@ -197,10 +200,17 @@ const data = {
   ),
   command_update: Type.Object(
     {
-      command_id: text(128),
-      action: Type.Enum(["pause", "resume", "stop", "save", "sample", "validate", "custom"]),
+      command_id: Type.String({ pattern: ID_PATTERN }),
+      action,
       state: Type.Enum(["requested", "delivered", "applied", "failed", "expired"]),
+      args: opt(freeForm),
+      all: opt(bool),
+      timeout_ms: opt(whole),
+      targets: opt(Type.Array(Type.String({ pattern: ID_PATTERN }), { maxItems: LIMITS.trainers })),
+      answered: opt(whole),
+      code: opt(name),
       message: opt(message),
+      data: opt(freeForm),
       requested_by: opt(name),
     },
     closed,

@@ -38,8 +38,24 @@ const TABLE = {
   producers: { value: 4_096, meaning: "Producers of a job that are remembered for duplicates." },
   conflationKeys: {
     value: 4_096,
-    meaning: "Conflation keys (ranks, products, hosts) of a job, and products that are done.",
+    meaning: "Conflation keys (ranks, products, hosts) of a job, and products of an attempt that are done.",
   },
+  seriesMetrics: {
+    value: 64,
+    meaning:
+      "Series (metrics of a rank and product) of a job; points of further ones are counted as dropped.",
+  },
+  seriesBuckets: { value: 1_024, meaning: "Buckets of one series, however long the run is." },
+  trainers: { value: 256, meaning: "Trainers that have announced one job at a time." },
+  announcedJobs: { value: 256, meaning: "Jobs that one trainer's connection announces at a time." },
+  commands: { value: 16, meaning: "Commands to one job that are under way." },
+  commandBytes: { value: 4_096, meaning: "Bytes of a command's `args`, and of its answer (UTF-8 JSON)." },
+  commandTimeoutMs: { value: 3_600_000, meaning: "Milliseconds that a command may wait for its trainer." },
+  expectSeconds: {
+    value: 86_400,
+    meaning: "Seconds without a sign of life that a heartbeat may announce (`expect_next_in`).",
+  },
+  presenceUsers: { value: 100, meaning: "Users that `presence` names; `watchers` counts all." },
   mergedFields: {
     value: 96,
     meaning:

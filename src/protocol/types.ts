@@ -25,6 +25,11 @@ export type JobStatus =
   | "failed"
   | "cancelled";
 
+/** What an operator may ask of a job's trainer. `custom` says more in its `args`. */
+export type CommandAction = "pause" | "resume" | "stop" | "save" | "sample" | "validate" | "custom";
+
+export type Liveness = "live" | "stale" | "lost";
+
 export type Level = "debug" | "info" | "warning" | "error" | "critical";
 
 /** Progress of training. Conflatable: a slow watcher gets the newest of each field. Every field is optional. */
@@ -39,7 +44,7 @@ export interface TrainingProgress {
   /** The trainer's own moving average of the loss. */
   smooth_loss?: Num;
   learning_rate?: Num;
-  /** Seconds left, as the trainer estimates. */
+  /** Seconds left. Where the trainer sends none, the hub estimates it from `step` and `total_steps`. */
   eta_seconds?: number;
   /** What the trainer is doing, for instance `"data analysis"`. */
   stage?: string;
@@ -152,6 +157,8 @@ export interface JobFields {
   /** Per cent, 0 to 100. */
   progress?: number;
   tags?: string[];
+  /** Products that the job trains in parallel; see `ProductCompleted`. */
+  products_total?: number;
 }
 
 export interface JobCreated extends JobFields {
@@ -160,16 +167,20 @@ export interface JobCreated extends JobFields {
 }
 
 export interface JobUpdated extends JobFields {
+  /** What the job's trainer does when it is told to; the hub sets it when a trainer announces the job. */
+  commands?: CommandAction[];
   /** `sub` of the token that changed it; the hub sets it. */
   updated_by?: string;
 }
 
 /** Whether the job's trainer is there. Only the hub makes it. */
 export interface JobLiveness {
-  liveness: "live" | "stale" | "lost";
+  liveness: Liveness;
   reason?: string;
-  /** ISO 8601. */
+  /** The last sign of life, ISO 8601. */
   last_seen?: string;
+  /** The last step, as the trainer's heartbeat says; ISO 8601. Old while the trainer is `live`: it hangs. */
+  last_step_at?: string;
 }
 
 export interface DatasetUpdate {
@@ -188,11 +199,14 @@ export interface Alert {
   source?: string;
 }
 
-/** One of the job's products (named in the envelope's `product`) is done. Counted once, whoever sends it. */
+/**
+ * One of the job's products (named in the envelope's `product`) is done. Counted once in an attempt, whoever sends it and
+ * however often: the same product again is a duplicate. A product that failed may still complete.
+ */
 export interface ProductCompleted {
-  /** Products of the job in all. */
+  /** Products of the job in all; not less than are done. Once is enough, and `products_total` of the job says the same. */
   total?: number;
-  /** Done, but without success. */
+  /** Done, but without success. Counted apart. */
   failed?: boolean;
   message?: string;
   duration_seconds?: number;
@@ -212,9 +226,25 @@ export interface CheckpointSaved {
 /** Where a command to the job stands. Only the hub makes it. */
 export interface CommandUpdate {
   command_id: string;
-  action: "pause" | "resume" | "stop" | "save" | "sample" | "validate" | "custom";
+  action: CommandAction;
+  /** `requested`, then `delivered` to a trainer, then `applied` or `failed` as it answers; `expired` after its time-out. */
   state: "requested" | "delivered" | "applied" | "failed" | "expired";
+  /** At `requested`. */
+  args?: { [key: string]: Json };
+  /** At `requested`: for every trainer of the job. */
+  all?: boolean;
+  /** At `requested`. */
+  timeout_ms?: number;
+  /** From `delivered` on: the trainers that have to answer. */
+  targets?: string[];
+  /** Of these, how many have. */
+  answered?: number;
+  /** Why it failed or expired: a code of PROTOCOL.md's table. */
+  code?: string;
   message?: string;
+  /** What the trainer answered. */
+  data?: { [key: string]: Json };
+  /** `sub` of the operator. */
   requested_by?: string;
 }
 
@@ -262,7 +292,10 @@ export interface PublishedEvent<T extends EventType = EventType> {
   data: EventMap[T];
   /** ISO 8601; the hub's time if absent. */
   timestamp?: string;
-  /** Which run of the job this is, from 1; a later attempt replaces the newest values of an earlier one. */
+  /**
+   * Which run of the job this is, from 1; absent: the newest. A later attempt brings back a job that has ended, replaces the
+   * newest values of an earlier one, and counts its products anew.
+   */
   attempt?: number;
   /** Rank of the process in distributed training, from 0. */
   rank?: number;
@@ -297,7 +330,21 @@ export interface DeliveredEvent<T extends EventType = EventType> {
   rank?: number;
   product?: string;
   metadata?: { [key: string]: Json };
+  /** On `product_completed`: how many are done, this one included. */
+  products?: ProductCounts;
   data: EventMap[T];
+}
+
+/** The products of a job that trains several in parallel, in its newest attempt. */
+export interface ProductCounts {
+  completed: number;
+  failed: number;
+  total?: number;
+  /**
+   * Per cent of the job, whole: 0 at the start, 20 when the total is known after data analysis (`job_updated`), then 20 +
+   * floor(done / total * 60) with done = completed + failed, 100 when the job is completed.
+   */
+  progress: number;
 }
 
 /** Every answer to every verb. */
@@ -358,14 +405,23 @@ export interface Snapshot {
   agent_id?: string;
   tags?: string[];
   status: JobStatus;
+  /** The newest attempt, from 1. */
+  attempt: number;
+  /** Absent while no trainer is expected to be at work. */
+  liveness?: Liveness;
+  /** The trainer's last sign of life, ISO 8601. */
+  last_seen?: string;
+  /** As the trainer's heartbeat says, ISO 8601. */
+  last_step_at?: string;
+  /** What the trainer does when it is told to. */
+  commands?: CommandAction[];
   /** Newest durable event of each type but `log`. */
   latest: { [T in EventType]?: DeliveredEvent<T> };
   /** Merged newest value of each conflation key. */
   newest: DeliveredEvent[];
   /** Events stored so far, by type. */
   counts: { [T in EventType]?: number };
-  /** Products done so far. */
-  products: { completed: number; failed: number; total?: number };
+  products: ProductCounts;
 }
 
 export interface SubscribeAnswer {
@@ -401,6 +457,8 @@ export interface JobSummary {
   name?: string;
   kind?: string;
   status: JobStatus;
+  attempt: number;
+  liveness?: Liveness;
   /** Merged newest progress of the job itself (rank 0 or none, no product). */
   progress?: TrainingProgress;
 }
@@ -468,4 +526,151 @@ export interface PingAnswer {
   server_time: string;
   /** Where each subscription of this connection stands. */
   positions: Position[];
+}
+
+/** Sent on a connection some time before its token ends: `refresh` it, or be closed `token_expired` after a grace. */
+export interface TokenExpiring {
+  /** ISO 8601. */
+  expires_at: string;
+}
+
+/** A new token for this connection: same `sub` and `tenant_id`. What it no longer allows ends at once. */
+export interface RefreshRequest {
+  token: string;
+}
+
+export interface RefreshAnswer {
+  role: string;
+  /** ISO 8601. */
+  expires_at: string;
+}
+
+export interface PresenceRequest {
+  job_id: string;
+}
+
+export interface PresenceAnswer extends Presence {
+  job_id: string;
+}
+
+/** An operator's word to a job's trainer. */
+export interface CommandRequest {
+  job_id: string;
+  action: CommandAction;
+  /** Free-form, at most 4 KB. */
+  args?: { [key: string]: Json };
+  /** How long the trainer has to come and answer: 100 to 3 600 000, default 30 000. */
+  timeout_ms?: number;
+  /** Makes a resend safe: the same id is carried out once. Default: one of the hub's. */
+  command_id?: string;
+  /** Every trainer of the job; default: the newest with the lowest rank. */
+  all?: boolean;
+}
+
+/** The trainer did it. What it did not is answered with an error. */
+export interface CommandAnswer {
+  job_id: string;
+  command_id: string;
+  state: "applied";
+  message?: string;
+  data?: { [key: string]: Json };
+}
+
+/** What a trainer's socket gets as `command`, and acknowledges with a `TrainerAnswer`. May come twice with the same id. */
+export interface TrainerCommand {
+  job_id: string;
+  command_id: string;
+  action: CommandAction;
+  args?: { [key: string]: Json };
+  /** How long the hub waits for the answer. */
+  timeout_ms: number;
+  requested_by?: string;
+}
+
+/** A trainer's acknowledgement of a command. */
+export interface TrainerAnswer {
+  ok: boolean;
+  message?: string;
+  /** At most 4 KB. */
+  data?: { [key: string]: Json };
+}
+
+/** A trainer's socket says that it works on a job: while it is connected the job is live, and commands reach it. */
+export interface AnnounceRequest {
+  job_id: string;
+  /** What it does when it is told to; default: nothing. */
+  commands?: CommandAction[];
+  /** Default 0. */
+  rank?: number;
+  /** Names the trainer, the same after a reconnect; default: one of the hub's. */
+  trainer_id?: string;
+}
+
+export interface AnnounceAnswer {
+  job_id: string;
+  trainer_id: string;
+}
+
+/** A sign of life; over HTTP for trainers without a socket. */
+export interface HeartbeatRequest {
+  job_id: string;
+  /** When the last step was done, ISO 8601: a trainer that is there but hangs shows by it. */
+  last_step_at?: string;
+  /** Seconds that may go by without a sign of life, for instance during a long validation; at most 86 400. */
+  expect_next_in?: number;
+}
+
+export interface HeartbeatAnswer {
+  job_id: string;
+  server_time: string;
+}
+
+/** The curves of a job's metrics, the whole run. */
+export interface SeriesRequest {
+  job_id: string;
+  /** Only this metric: `loss`, `smooth_loss`, `learning_rate`, or a name in `metrics`. */
+  metric?: string;
+  /** Only of this rank. */
+  rank?: number;
+  /** Only of this product. */
+  product?: string;
+  /** Only buckets that have steps from here on. */
+  from?: number;
+  /** Only buckets that have steps up to here. */
+  to?: number;
+  /** Buckets of each series at most, 1 to 1 024; default 1 024. */
+  points?: number;
+}
+
+export interface SeriesAnswer {
+  job_id: string;
+  epoch: string;
+  /** The series hold all progress up to here: append live events with a higher `seq`. */
+  seq: number;
+  series: Series[];
+  /** Points of series beyond the limit, which are not kept. */
+  dropped: number;
+}
+
+/** One metric of one rank and product. */
+export interface Series {
+  metric: string;
+  rank?: number;
+  product?: string;
+  buckets: SeriesBucket[];
+}
+
+/** Points that follow each other, in the order in which they came. */
+export interface SeriesBucket {
+  attempt: number;
+  /** Step of the first and of the last point that told one; `null` if none did. */
+  first_step: number | null;
+  last_step: number | null;
+  /** Of the finite values; `null` if there is none. */
+  min: number | null;
+  max: number | null;
+  last: number | null;
+  /** Points, those that are NaN or infinite included. */
+  count: number;
+  nan: number;
 }

@@ -1,6 +1,6 @@
 /** Every verb of the two namespaces, with the schema of its request. */
 import Type, { type TSchema } from "typebox";
-import { EVENT_TYPES } from "./events.ts";
+import { action, COMMAND_ACTIONS, ENVELOPE, EVENT_TYPES } from "./events.ts";
 import { ID_PATTERN, LIMITS } from "./limits.ts";
 
 const closed = { additionalProperties: false } as const;
@@ -17,6 +17,11 @@ const position = Type.Object(
 /** The beginning of a feed, whatever its epoch is. */
 const start = Type.Object({ epoch: Type.Literal(""), seq: Type.Literal(0) }, closed);
 const cursor = Type.Union([position, start]);
+
+const freeForm = Type.Object({});
+const product = ENVELOPE.product;
+const rank = ENVELOPE.rank;
+const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 
 interface Verb {
   namespace: readonly ("/" | "/trainer")[];
@@ -43,6 +48,65 @@ export const VERBS = {
   },
   unsubscribe: { namespace: ["/"], request: Type.Object({ job_id: opt(feed) }, closed) },
   ping: { namespace: ["/", "/trainer"], request: Type.Object({}, closed) },
+  refresh: {
+    namespace: ["/", "/trainer"],
+    request: Type.Object({ token: Type.String({ maxLength: LIMITS.tokenLength }) }, closed),
+  },
+  presence: { namespace: ["/"], request: Type.Object({ job_id: id }, closed) },
+  series: {
+    namespace: ["/"],
+    request: Type.Object(
+      {
+        job_id: id,
+        metric: opt(Type.String({ minLength: 1, maxLength: 64 })),
+        rank,
+        product,
+        from: opt(whole),
+        to: opt(whole),
+        points: opt(Type.Integer({ minimum: 1, maximum: LIMITS.seriesBuckets })),
+      },
+      closed,
+    ),
+  },
+  command: {
+    namespace: ["/"],
+    request: Type.Object(
+      {
+        job_id: id,
+        action,
+        args: opt(freeForm),
+        timeout_ms: opt(Type.Integer({ minimum: 100, maximum: LIMITS.commandTimeoutMs })),
+        command_id: opt(id),
+        all: opt(Type.Boolean()),
+      },
+      closed,
+    ),
+  },
+  announce: {
+    namespace: ["/trainer"],
+    request: Type.Object(
+      {
+        job_id: id,
+        commands: opt(Type.Array(action, { maxItems: COMMAND_ACTIONS.length })),
+        rank,
+        trainer_id: opt(id),
+      },
+      closed,
+    ),
+  },
+  /** The trainer no longer works on the job. */
+  withdraw: { namespace: ["/trainer"], request: Type.Object({ job_id: id }, closed) },
+  heartbeat: {
+    namespace: ["/trainer"],
+    request: Type.Object(
+      {
+        job_id: id,
+        last_step_at: ENVELOPE.timestamp,
+        expect_next_in: opt(Type.Number({ minimum: 0, maximum: LIMITS.expectSeconds })),
+      },
+      closed,
+    ),
+  },
   /** One event or up to 500. Events are checked one by one, so that a bad one refuses only itself. */
   publish: {
     namespace: ["/trainer"],
@@ -53,4 +117,12 @@ export const VERBS = {
 export type VerbName = keyof typeof VERBS;
 
 /** Events that the hub sends beside the types of events.ts. */
-export const NOTICES = ["welcome", "gap", "position", "closing", "refused"] as const;
+export const NOTICES = [
+  "welcome",
+  "gap",
+  "position",
+  "token_expiring",
+  "closing",
+  "refused",
+  "command",
+] as const;

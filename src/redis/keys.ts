@@ -21,6 +21,7 @@ export class Keys {
       index: `${base}:jobs`,
       ids: `${base}:ids`,
       producers: `${base}:producers`,
+      deadlines: `${base}:deadlines`,
     };
   }
 
@@ -34,8 +35,12 @@ export class Keys {
       newest: `${base}:newest`,
       members: `${base}:members`,
       points: `${base}:points`,
+      series: `${base}:series`,
+      buckets: `${base}:buckets`,
       ids: `${base}:ids`,
       producers: `${base}:producers`,
+      watchers: `${base}:watchers`,
+      trainers: `${base}:trainers`,
     };
   }
 
@@ -46,6 +51,26 @@ export class Keys {
   /** Where the server's generation has its name. */
   get generation(): string {
     return `${this.#prefix}:generation`;
+  }
+
+  /** Tenants that may have deadlines, by the time of the last one. */
+  get tenants(): string {
+    return `${this.#prefix}:tenants`;
+  }
+
+  /** Instances, by when they were heard of. */
+  get instances(): string {
+    return `${this.#prefix}:instances`;
+  }
+
+  /** What an instance has, of whatever tenant. */
+  instance(name: string): string {
+    return `${this.#prefix}:instance:${name}`;
+  }
+
+  /** Which instance does a common work. */
+  lease(work: string): string {
+    return `${this.#prefix}:lease:${work}`;
   }
 
   /** Channels of the Socket.IO adapter. */

@@ -1,9 +1,9 @@
-/** What both namespaces do with a connection: answer verbs, count violations, close with a reason. */
+/** What both namespaces do with a connection: answer verbs, take new tokens, count violations, close with a reason. */
 import type { Socket } from "socket.io";
 import type { Identity } from "../auth.ts";
 import { CLOSES, type CloseReason, type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS, wireName } from "../protocol/limits.ts";
-import type { Closing, Welcome } from "../protocol/types.ts";
+import type { Closing, RefreshAnswer, RefreshRequest, TokenExpiring, Welcome } from "../protocol/types.ts";
 import { checkRequest } from "../protocol/validate.ts";
 import type { VerbName } from "../protocol/verbs.ts";
 import { REFUSED } from "./decoder.ts";
@@ -12,11 +12,19 @@ type Ack = (answer: unknown) => void;
 /** A verb answers through `reply`, in the turn in which it takes effect. */
 export type VerbHandler = (request: never, reply: (data: unknown) => void) => Promise<void> | void;
 
+/** The verbs that a namespace adds to `refresh`. */
+export type Verbs = Partial<Record<VerbName, VerbHandler>>;
+
 export interface ConnectionOptions {
   socket: Socket;
   identity: Identity;
   namespace: "/" | "/trainer";
-  verbs: Partial<Record<VerbName, VerbHandler>>;
+  /** Throws the HubError of a token that does not verify, or whose role may not be here. */
+  admit: (token: unknown) => Identity;
+  /** How long before the token's end it is told, ms. */
+  tokenWarningMs: number;
+  /** How long after the token's end a new one is still taken, ms. */
+  tokenGraceMs: number;
   /** Logs what nobody foresaw. */
   internal: (error: unknown, what: string) => HubError;
   onRefused: (code: ErrorCode) => void;
@@ -37,8 +45,12 @@ const VIOLATIONS: ReadonlySet<ErrorCode> = new Set([
 
 export class Connection {
   readonly socket: Socket;
-  readonly identity: Identity;
   readonly #options: ConnectionOptions;
+  #identity: Identity;
+  #verbs: Verbs = {};
+  #onIdentity: (identity: Identity) => void = () => {};
+  /** The end of a token that its client was told of, ms since 1970. */
+  #warned: number | undefined;
   #violations = 0;
   #windowStart = 0;
   #closed = false;
@@ -46,13 +58,24 @@ export class Connection {
   constructor(options: ConnectionOptions) {
     this.#options = options;
     this.socket = options.socket;
-    this.identity = options.identity;
+    this.#identity = options.identity;
     // The only way in. `next` is never called, so that no event name, not even `error`, reaches an emitter.
     options.socket.use(([name, ...args]) => void this.#handle(name as string | symbol, args));
   }
 
+  /** As of the newest token: read it when it is needed, never keep it over an `await`. */
+  get identity(): Identity {
+    return this.#identity;
+  }
+
+  /** Sets what the client may ask, in the turn in which it connects. `onIdentity` is called when a new token is taken. */
+  serve(verbs: Verbs, onIdentity: (identity: Identity) => void = () => {}): void {
+    this.#verbs = { ...verbs, refresh: (request, reply) => this.#refresh(request, reply) };
+    this.#onIdentity = onIdentity;
+  }
+
   welcome(instanceId: string, extra: Record<string, number>): void {
-    const { subject: _, tenantId, role, expiresAt } = this.identity;
+    const { tenantId, role, expiresAt } = this.#identity;
     const welcome: Welcome = {
       client_id: this.socket.id,
       instance_id: instanceId,
@@ -65,6 +88,33 @@ export class Connection {
       ),
     };
     this.socket.emit("welcome", welcome);
+    this.watchToken(Date.now());
+  }
+
+  /** Tells once that the token is about to end, and closes when its grace is over. */
+  watchToken(now: number): void {
+    const { expiresAt } = this.#identity;
+    const { tokenWarningMs, tokenGraceMs } = this.#options;
+    if (now >= expiresAt + tokenGraceMs) this.close("token_expired");
+    else if (now >= expiresAt - tokenWarningMs && this.#warned !== expiresAt) {
+      this.#warned = expiresAt;
+      const expiring: TokenExpiring = { expires_at: new Date(expiresAt).toISOString() };
+      this.socket.emit("token_expiring", expiring);
+    }
+  }
+
+  #refresh({ token }: RefreshRequest, reply: (data: unknown) => void): void {
+    // Its end is on its way: a token that was taken now would seem to have ended with it.
+    if (this.#closed) throw new HubError("unavailable", "This connection is being closed.");
+    const identity = this.#options.admit(token);
+    const { subject, tenantId } = this.#identity;
+    if (identity.subject !== subject || identity.tenantId !== tenantId) throw new HubError("token_mismatch");
+    this.#identity = identity;
+    // Before the answer: what the token no longer allows does not come after it.
+    this.#onIdentity(identity);
+    const { role, expiresAt } = identity;
+    reply({ role, expires_at: new Date(expiresAt).toISOString() } satisfies RefreshAnswer);
+    this.watchToken(Date.now());
   }
 
   /** Tells why, then closes the transport: a client that may come back does so by itself. */
@@ -82,9 +132,7 @@ export class Connection {
     const verb = name === REFUSED ? "" : String(name).slice(0, 64);
     try {
       if (name === REFUSED) throw new HubError(args[0] as ErrorCode);
-      const handler = Object.hasOwn(this.#options.verbs, verb)
-        ? this.#options.verbs[verb as VerbName]
-        : undefined;
+      const handler = Object.hasOwn(this.#verbs, verb) ? this.#verbs[verb as VerbName] : undefined;
       if (!handler)
         throw new HubError("unknown_verb", `no verb ${JSON.stringify(verb)} on ${this.#options.namespace}`);
       if (!ack) throw new HubError("ack_required");

@@ -9,8 +9,9 @@ import { type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { AdapterOptions } from "./adapter.ts";
 import { openAdapter } from "./adapter.ts";
-import { Connection, type ConnectionOptions } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import { guardedParser, REFUSED } from "./decoder.ts";
+import { Trainer } from "./trainer.ts";
 import { Watcher } from "./watcher.ts";
 
 export interface SocketsOptions {
@@ -22,14 +23,20 @@ export interface SocketsOptions {
   pingIntervalMs: number;
   pingTimeoutMs: number;
   connectTimeoutMs: number;
+  tokenWarningMs: number;
+  tokenGraceMs: number;
   maxConnections: number;
+  /** Connections of other doors, which count as well. */
+  otherConnections: () => number;
   /** Joins the instances; without it, this process is alone. */
   adapter?: AdapterOptions;
 }
 
 /** The guards refuse with an answer up to here; above, Engine.IO closes the connection. */
 const BUFFER_BYTES = LIMITS.messageBytes * 2;
-const SWEEP_MS = 1_000;
+const SWEEP_MS = 250;
+/** What Socket.IO answers; other upgrades are not its business. */
+const PATH = "/socket.io/";
 /** How long clients have to fetch why they are closed. */
 const GRACE_MS = 500;
 
@@ -59,10 +66,12 @@ export class Sockets {
       connectTimeout: options.connectTimeoutMs,
       maxHttpBufferSize: BUFFER_BYTES,
       perMessageDeflate: false,
+      // It would leave them hanging for a second and then cut them: whoever routes upgrades answers.
+      destroyUpgrade: false,
       cors: { origin: options.corsOrigins.includes("*") ? "*" : [...options.corsOrigins] },
       allowRequest: (request, done) => this.#allow(request, done),
     });
-    this.#sweep = setInterval(() => this.#closeExpired(), SWEEP_MS);
+    this.#sweep = setInterval(() => this.#watchTokens(), SWEEP_MS);
   }
 
   static async open(options: SocketsOptions): Promise<Sockets> {
@@ -79,9 +88,19 @@ export class Sockets {
     return sockets;
   }
 
+  /** Whether Socket.IO takes the upgrade of this path. */
+  static takes(path: string): boolean {
+    return path.startsWith(PATH);
+  }
+
+  /** Engine.IO's, whatever namespaces they have joined. */
+  get connections(): number {
+    return this.#io.engine?.clientsCount ?? 0;
+  }
+
   get counters(): SocketsCounters {
     return {
-      connections: this.#io.engine?.clientsCount ?? 0,
+      connections: this.connections,
       watchers: this.#io.of("/").sockets.size,
       trainers: this.#io.of("/trainer").sockets.size,
       refused: { ...this.#refused },
@@ -135,42 +154,49 @@ export class Sockets {
         forgetToken(socket);
       }
     });
+    const admit = (token: unknown) => {
+      const identity = this.#options.auth.verify(token);
+      if (!mayEnter(identity.role)) throw new HubError("token_mismatch");
+      return identity;
+    };
     namespace.on("connection", (socket) => {
-      this.#connected(path, socket as Socket, identities.get(socket as Socket) as Identity);
+      const identity = identities.get(socket as Socket) as Identity;
+      this.#connected(path, socket as Socket, identity, admit);
     });
   }
 
-  #connected(path: "/" | "/trainer", socket: Socket, identity: Identity): void {
-    const { hub } = this.#options;
-    const watcher = path === "/" ? new Watcher({ socket, identity }, hub) : undefined;
-    const verbs: ConnectionOptions["verbs"] =
-      watcher !== undefined
-        ? watcher.verbs
-        : {
-            publish: async (events: unknown, reply) => reply(await hub.publish(identity, events)),
-            ping: (_, reply) => reply({ server_time: new Date().toISOString(), positions: [] }),
-          };
+  #connected(
+    path: "/" | "/trainer",
+    socket: Socket,
+    identity: Identity,
+    admit: (token: unknown) => Identity,
+  ): void {
+    const { hub, tokenWarningMs, tokenGraceMs } = this.#options;
     const connection = new Connection({
       socket,
       identity,
       namespace: path,
-      verbs,
+      admit,
+      tokenWarningMs,
+      tokenGraceMs,
       internal: (error, what) => hub.internal(error, what),
       onRefused: (code) => {
         this.#refused[code] = (this.#refused[code] ?? 0) + 1;
       },
     });
+    const client = path === "/" ? new Watcher(connection, hub) : new Trainer(connection, hub);
+    connection.serve(client.verbs, (newer) => client.narrow(newer));
     this.#open.add(connection);
     socket.on("disconnect", () => {
       this.#open.delete(connection);
-      watcher?.close();
+      client.close();
     });
     connection.welcome(hub.instanceId, { pingIntervalMs: this.#options.pingIntervalMs });
   }
 
   #allow(request: IncomingMessage, done: (error: string | null | undefined, success: boolean) => void): void {
-    const { corsOrigins, maxConnections } = this.#options;
-    const full = (this.#io.engine?.clientsCount ?? 0) >= maxConnections;
+    const { corsOrigins, maxConnections, otherConnections } = this.#options;
+    const full = this.connections + otherConnections() >= maxConnections;
     if (!originAllowed(request.headers, corsOrigins)) done("origin_not_allowed", false);
     else if (full) done("too_many_connections" satisfies ErrorCode, false);
     else if (this.#closing) done("unavailable", false);
@@ -187,12 +213,10 @@ export class Sockets {
     });
   }
 
-  /** One timer for all: tokens end to the second. */
-  #closeExpired(): void {
+  /** One timer for all. */
+  #watchTokens(): void {
     const now = Date.now();
-    for (const connection of this.#open) {
-      if (connection.identity.expiresAt <= now) connection.close("token_expired");
-    }
+    for (const connection of this.#open) connection.watchToken(now);
   }
 }
 

@@ -1,4 +1,5 @@
 /** A watcher's connection: its subscriptions, and how their events get on the wire. */
+import { type Identity, maySee } from "../auth.ts";
 import type { FeedEvent } from "../bus/bus.ts";
 import { AllJobs } from "../core/all-jobs.ts";
 import type { Hub } from "../core/hub.ts";
@@ -18,6 +19,8 @@ export class Watcher {
   readonly #connection: Pick<Connection, "socket" | "identity">;
   readonly #hub: Hub;
   readonly #subscriptions = new Map<string, Subscription>();
+  /** Job → what ends that it counts as watched. */
+  readonly #watched = new Map<string, () => void>();
   #all: AllJobs | undefined;
   /** The end of what is under way for each feed: two calls for one feed are answered in order. */
   readonly #queues = new Map<string, Promise<void>>();
@@ -30,10 +33,16 @@ export class Watcher {
     connection.socket.join(tenantRoom(connection.identity.tenantId));
   }
 
-  get verbs(): Record<"subscribe" | "unsubscribe" | "ping", VerbHandler> {
+  get verbs(): Record<"subscribe" | "unsubscribe" | "presence" | "series" | "command" | "ping", VerbHandler> {
     return {
       subscribe: (request, reply) => this.subscribe(request, reply),
       unsubscribe: (request, reply) => this.unsubscribe(request, reply),
+      presence: async (request, reply) => reply(await this.#hub.presence(this.#connection.identity, request)),
+      series: async (request, reply) => reply(await this.#hub.series(this.#connection.identity, request)),
+      command: async (request, reply) => {
+        const { outcome } = await this.#hub.commands.request(this.#connection.identity, request);
+        reply(await outcome);
+      },
       ping: (_, reply) => reply(this.ping()),
     };
   }
@@ -68,6 +77,17 @@ export class Watcher {
     return { server_time: new Date().toISOString(), positions: [...own, ...others] };
   }
 
+  /** The token is another one: what it does not allow ends, and comes no more from this moment on. */
+  narrow(): void {
+    const { identity } = this.#connection;
+    const named = [...this.#subscriptions.keys()].filter((key) => key !== TENANT && !maySee(identity, key));
+    for (const jobId of named) this.#leave(jobId);
+    const tenant = this.#subscriptions.get(TENANT);
+    if (tenant) this.#hub.identify(tenant, identity);
+    const ended = new Set([...named, ...(this.#all?.identify(identity) ?? [])]);
+    for (const jobId of ended) this.#tellEnd(jobId, "forbidden");
+  }
+
   /** The connection has ended. */
   close(): void {
     this.#gone = true;
@@ -77,7 +97,9 @@ export class Watcher {
   }
 
   async #subscribeOne(key: string, request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
-    const opening = await this.#hub.open(this.#connection.identity, request, this.#subscriber());
+    const opening = await this.#asAllowed((identity) =>
+      this.#hub.open(identity, request, this.#subscriber()),
+    );
     if (this.#gone) return opening.abandon();
     const answer = opening.finish();
     // Also before the first of several pages: a live event above it would pass what is still to be read.
@@ -88,34 +110,58 @@ export class Watcher {
     if (!subscription) return;
     this.#subscriptions.set(key, subscription);
     const { socket, identity } = this.#connection;
-    if (request.job_id !== undefined) socket.join(jobRoom(identity.tenantId, request.job_id));
+    if (request.job_id === undefined) return;
+    socket.join(jobRoom(identity.tenantId, request.job_id));
+    this.#watched.set(key, this.#hub.watch(identity, request.job_id));
   }
 
   async #subscribeAll(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
     const { identity, socket } = this.#connection;
     const before = this.#all;
     if (request.next !== undefined && !before?.expects(request.next)) throw new HubError("invalid_cursor");
-    const all =
-      request.next !== undefined && before
-        ? before
-        : new AllJobs(this.#hub, identity, request, this.#subscriber(true));
+    const goesOn = request.next !== undefined && before !== undefined;
+    const { all, page, abandon } = await this.#asAllowed((as) =>
+      goesOn ? pageOf(before) : this.#beginAll(as, request),
+    );
+    if (this.#gone) return abandon();
+    // A second one takes the place of the first only now: should it fail, the first goes on.
+    if (!goesOn) before?.close();
+    this.#all = all;
+    reply(page.finish());
+    page.start();
+    socket.join(allJobsRoom(identity.tenantId));
+  }
+
+  async #beginAll(identity: Identity, request: SubscribeRequest): Promise<AllPage> {
+    const all = new AllJobs(this.#hub, identity, request, this.#subscriber(true));
     try {
-      if (all !== before) await all.begin(request.since as Record<string, Cursor> | undefined);
-      const page = await all.page();
-      if (this.#gone) {
+      await all.begin(request.since as Record<string, Cursor> | undefined);
+      const { page } = await pageOf(all);
+      const abandon = () => {
         page.abandon();
-        return all.close();
-      }
-      // A second one takes the place of the first only now: should it fail, the first goes on.
-      if (all !== before) before?.close();
-      this.#all = all;
-      reply(page.finish());
-      page.start();
-      socket.join(allJobsRoom(identity.tenantId));
+        all.close();
+      };
+      return { all, page, abandon };
     } catch (error) {
-      if (all !== before) all.close();
+      all.close();
       throw error;
     }
+  }
+
+  /** Reads by the token as it is when the page is there: a new one may have come, which allows less. */
+  async #asAllowed<P extends { abandon(): void }>(read: (identity: Identity) => Promise<P>): Promise<P> {
+    for (;;) {
+      const { identity } = this.#connection;
+      const page = await read(identity);
+      if (this.#gone || this.#connection.identity === identity) return page;
+      page.abandon();
+    }
+  }
+
+  /** A subscription to a job has come to its end by itself. */
+  #tellEnd(jobId: string, reason: string): void {
+    const closing: Closing = { reason, job_id: jobId, reconnect: false };
+    this.#connection.socket.emit("closing", closing);
   }
 
   #leave(key: string): void {
@@ -130,6 +176,8 @@ export class Watcher {
     if (!subscription) return;
     this.#hub.leave(subscription);
     this.#subscriptions.delete(key);
+    this.#watched.get(key)?.();
+    this.#watched.delete(key);
     if (key !== TENANT) socket.leave(jobRoom(identity.tenantId, key));
   }
 
@@ -150,8 +198,7 @@ export class Watcher {
       },
       waitExpired: (jobId) => {
         this.#leave(jobId);
-        const closing: Closing = { reason: "wait_expired", job_id: jobId, reconnect: false };
-        socket.emit("closing", closing);
+        this.#tellEnd(jobId, "wait_expired");
       },
     };
   }
@@ -175,6 +222,18 @@ export class Watcher {
       if (this.#queues.get(key) === turn) this.#queues.delete(key);
     }
   }
+}
+
+/** A page of `"*"`; abandoned with everything that was begun for it. */
+interface AllPage {
+  all: AllJobs;
+  page: Awaited<ReturnType<AllJobs["page"]>>;
+  abandon(): void;
+}
+
+async function pageOf(all: AllJobs): Promise<AllPage> {
+  const page = await all.page();
+  return { all, page, abandon: page.abandon };
 }
 
 /**

@@ -1,8 +1,10 @@
 /** What the memory store keeps: streams within their caps, the feeds of jobs and tenants. */
 import { LIMITS } from "../protocol/limits.ts";
 import type { EventType } from "../protocol/types.ts";
+import { MemoryJob } from "./memory-job.ts";
 import { newEpoch, size } from "./page.ts";
-import type { Entry, Logged, Newest, RawPoint, Stored, StoreOptions } from "./store.ts";
+import { Curves, FOLD_FROM, pointOf } from "./series.ts";
+import type { Entry, Logged, Newest, Stored, StoreOptions } from "./store.ts";
 
 /** A stream of logged events within its caps. */
 class Stream {
@@ -106,11 +108,12 @@ export class JobFeed extends Feed {
   createdAt: number;
   updatedAt: number;
   progressFlushedAt = 0;
-  readonly fields = new Map<string, string>();
+  readonly job = new MemoryJob();
   readonly latest = new Map<EventType, Logged>();
   readonly counts = new Map<string, number>();
-  readonly members = new Set<string>();
-  readonly points: RawPoint[] = [];
+  readonly #curves = new Curves();
+  /** Points that are not in the curves yet. */
+  #raw: Array<{ seq: number; text: string }> = [];
 
   readonly #options: StoreOptions;
 
@@ -121,16 +124,23 @@ export class JobFeed extends Feed {
     this.updatedAt = now;
   }
 
-  /** Why the job has no room for the entry's key or product. */
-  refusal({ patch: { add, merge } }: Entry): Stored | undefined {
-    if (add && this.members.size >= LIMITS.conflationKeys && !this.members.has(memberOf(add))) {
-      return { refused: "too_many_keys" };
-    }
+  /** Why the job does not take the entry, or that it has it. */
+  refusal(entry: Entry, isNew: boolean): Stored | undefined {
+    const refusal = this.job.refusal(entry, isNew);
+    if (refusal) return refusal;
+    const { merge } = entry.patch;
     const before = merge && this.newest.get(merge.key);
     if (merge && !before && this.newest.size >= LIMITS.conflationKeys) return { refused: "too_many_keys" };
-    if (!merge || before?.attempt !== merge.attempt) return undefined;
+    if (!merge || before?.attempt !== (entry.attempt ?? this.job.attempt)) return undefined;
     const added = merge.fields.filter(([field]) => !before.fields.has(field)).length;
     return before.fields.size + added > LIMITS.mergedFields ? { refused: "too_many_metrics" } : undefined;
+  }
+
+  /** The curves up to now. */
+  curves(): Curves {
+    for (const { seq, text } of this.#raw) this.#curves.add(pointOf(seq, text));
+    this.#raw = [];
+    return this.#curves;
   }
 
   apply(entry: Entry, seq: number): void {
@@ -138,17 +148,12 @@ export class JobFeed extends Feed {
     if (entry.durable) this.streams[entry.stream].add({ seq, type, head, data });
     else this.lastConflatable = seq;
     if (patch.latest) this.latest.set(type, { seq, type, head, data, prev: 0 });
-    for (const [field, json] of patch.set ?? []) this.fields.set(field, json);
     increment(this.counts, `type:${type}`);
-    if (patch.add) {
-      const member = memberOf(patch.add);
-      if (!this.members.has(member)) increment(this.counts, `set:${patch.add.set}`);
-      this.members.add(member);
-    }
-    if (patch.merge) merge(this.newest, patch.merge, { seq, type, head });
+    const { attempt = this.job.attempt } = entry;
+    if (patch.merge) merge(this.newest, patch.merge, { seq, attempt, type, head });
     if (patch.point !== undefined) {
-      this.points.push({ seq, point: patch.point });
-      if (this.points.length > this.#options.maxPoints) this.points.shift();
+      this.#raw.push({ seq, text: patch.point });
+      if (this.#raw.length >= FOLD_FROM) this.curves();
     }
     if (entry.ends !== undefined) {
       this.life = (entry.ends ? this.#options.ttlFinished : this.#options.ttlSilent) * 1_000;
@@ -171,18 +176,14 @@ export class Tenant extends Feed {
 
 function merge(
   newest: Map<string, Newest>,
-  { key, attempt, fields }: NonNullable<Entry["patch"]["merge"]>,
-  event: { seq: number; type: EventType; head: string },
+  { key, fields }: NonNullable<Entry["patch"]["merge"]>,
+  event: { seq: number; attempt: number; type: EventType; head: string },
 ): void {
   const before = newest.get(key);
-  if (before && attempt < before.attempt) return;
-  const kept = before && attempt === before.attempt ? before.fields : new Map<string, string>();
+  if (before && event.attempt < before.attempt) return;
+  const kept = before && event.attempt === before.attempt ? before.fields : new Map<string, string>();
   for (const [field, json] of fields) kept.set(field, json);
-  newest.set(key, { key, attempt, ...event, fields: kept });
-}
-
-function memberOf({ set, member }: NonNullable<Entry["patch"]["add"]>): string {
-  return `${set}\u001f${member}`;
+  newest.set(key, { key, ...event, fields: kept });
 }
 
 function increment(counts: Map<string, number>, counter: string): void {

@@ -2,12 +2,14 @@
 import type { FeedEvent, FeedName } from "../bus/bus.ts";
 import type { MemoryBus } from "../bus/memory.ts";
 import { HubError } from "../protocol/codes.ts";
-import type { Cursor, EventType } from "../protocol/types.ts";
+import type { Cursor, EventType, Liveness, SeriesAnswer } from "../protocol/types.ts";
 import { type Feed, JobFeed, Tenant } from "./memory-feeds.ts";
 import { mergeStreams, tailCursor } from "./page.ts";
 import { JOB_PROGRESS_KEYS } from "./reduce.ts";
+import { answerOf, type SeriesFilter } from "./series.ts";
 import {
   type AppendResult,
+  type Due,
   type Entry,
   type JobState,
   type Logged,
@@ -85,8 +87,16 @@ export class MemoryStore implements Store {
       const known = job.known(entry);
       if (known) return known;
       if (entry.type === "job_created" && !first) return { refused: "job_exists" };
-      const refusal = job.refusal(entry);
+      const refusal = job.refusal(entry, isNew);
       if (refusal) return refusal;
+      const before = job.job.before(entry);
+      if (before) put(before);
+      const seq = put(job.job.follow(entry, job.seq + 1, this.#now()));
+      const after = job.job.after(entry);
+      if (after) put(after);
+      return { seq, duplicate: false };
+    };
+    const put = (entry: Entry): number => {
       const seq = ++job.seq;
       job.remember(entry, seq);
       job.apply(entry, seq);
@@ -105,16 +115,24 @@ export class MemoryStore implements Store {
         const position = { jobId: feed.jobId, position: { epoch: job.epoch, seq } };
         onTenant.push(this.#addToTenant(tenant, entry.type, entry.head, entry.data, position));
       }
-      return { seq, duplicate: false };
+      return seq;
     };
     if (isNew && created && entries[0]?.type !== "job_created") add(created, true);
     const stored = entries.map((entry, index) => add(entry, isNew && index === 0));
-    if (onJob.length === 0) return result(job.epoch, stored);
+    if (onJob.length === 0) {
+      if (isNew) tenant.jobs.delete(feed.jobId);
+      return result(job.epoch, stored);
+    }
     job.updatedAt = this.#now();
     this.#renew(job);
     this.#renew(tenant);
     this.#options.bus.publish([feed, onJob], [{ tenantId: feed.tenantId }, onTenant]);
-    return result(job.epoch, stored);
+    const isSeen = entries.some(
+      ({ alive }, i) =>
+        alive && !("refused" in (stored[i] as Stored)) && !(stored[i] as { duplicate: boolean }).duplicate,
+    );
+    const wakes = isSeen && job.job.liveness !== undefined && job.job.liveness !== "live";
+    return { ...result(job.epoch, stored), ...(wakes && { wakes }) };
   }
 
   #addToTenant(tenant: Tenant, type: EventType, head: string, data: string, job?: Logged["job"]): FeedEvent {
@@ -214,9 +232,10 @@ export class MemoryStore implements Store {
       seq,
       createdAt,
       updatedAt,
-      fields: new Map(job.fields),
+      ...(job.job.seenAt > 0 && { seenAt: job.job.seenAt }),
+      fields: new Map(job.job.fields),
       latest: brief ? [] : [...job.latest.values()],
-      counts: new Map(job.counts),
+      counts: new Map([...job.counts, ...job.job.counts]),
       newest: copyNewest(job.newest.values()),
     };
   }
@@ -232,10 +251,55 @@ export class MemoryStore implements Store {
     return ids.slice(start, start + options.limit);
   }
 
-  async points(tenantId: string, jobId: string) {
-    const tenant = this.#tenant(tenantId, false);
-    const job = tenant && this.#job(tenant, jobId);
-    return job && { epoch: job.epoch, seq: job.seq, points: [...job.points] };
+  async series(tenantId: string, jobId: string, options: SeriesFilter): Promise<SeriesAnswer | undefined> {
+    const job = this.#jobOf(tenantId, jobId);
+    return job && answerOf({ job_id: jobId, epoch: job.epoch, seq: job.seq }, job.curves(), options);
+  }
+
+  async fields(tenantId: string, jobId: string, names: readonly string[]) {
+    const job = this.#jobOf(tenantId, jobId)?.job;
+    return job && new Map(names.map((name) => [name, job.fields.get(name) ?? ""]));
+  }
+
+  async touch(tenantId: string, jobs: Parameters<Store["touch"]>[1]): Promise<Array<Liveness | undefined>> {
+    return jobs.map(({ jobId, lastStepAt, expectMs, fresh = false }) => {
+      const job = this.#jobOf(tenantId, jobId)?.job;
+      if (!job) return undefined;
+      job.see(this.#now(), fresh);
+      if (lastStepAt !== undefined) job.fields.set("last_step_at", JSON.stringify(lastStepAt));
+      if (expectMs !== undefined) job.expectedAt = this.#now() + expectMs;
+      return job.liveness;
+    });
+  }
+
+  async tenants(): Promise<string[]> {
+    return [...this.#tenants.keys()];
+  }
+
+  async due(tenantId: string, limit: number, names: readonly string[]): Promise<Due[]> {
+    const now = this.#now();
+    const due: Array<Due & { at: number }> = [];
+    for (const [jobId, { job }] of this.#tenant(tenantId, false)?.jobs ?? []) {
+      for (const [what, at] of job.deadlines) {
+        if (at > now) continue;
+        const { seenAt, expectedAt } = job;
+        const seen = seenAt > 0 && { seenAt, silentMs: now - seenAt };
+        const expected = expectedAt > 0 && { expectMs: expectedAt - now };
+        const fields = new Map(names.map((name) => [name, job.fields.get(name) ?? ""]));
+        due.push({ jobId, what, at, fields, ...seen, ...expected });
+      }
+    }
+    return due
+      .sort((a, b) => a.at - b.at)
+      .slice(0, limit)
+      .map(({ at: _, ...rest }) => rest);
+  }
+
+  async defer(tenantId: string, jobId: string, what: string, ms: number | null): Promise<void> {
+    const job = this.#jobOf(tenantId, jobId)?.job;
+    if (!job?.deadlines.has(what)) return;
+    if (ms !== null) job.deadlines.set(what, this.#now() + ms);
+    else if (!job.fields.has(what)) job.deadlines.delete(what);
   }
 
   async close(): Promise<void> {
@@ -256,6 +320,11 @@ export class MemoryStore implements Store {
       this.#tenants.set(tenantId, tenant);
     }
     return tenant;
+  }
+
+  #jobOf(tenantId: string, jobId: string): JobFeed | undefined {
+    const tenant = this.#tenant(tenantId, false);
+    return tenant && this.#job(tenant, jobId);
   }
 
   #job(tenant: Tenant, jobId: string): JobFeed | undefined {

@@ -8,7 +8,8 @@ export type Reply = string | number | null | Reply[];
 /** As lua/append.lua describes it. */
 export function pushEntry(args: Array<string | number>, entry: Entry): void {
   const { type, head, data, id, producer } = entry;
-  const { latest, set, add, merge, point } = entry.patch;
+  const { latest, set, transition, product, productsTotal, productsDone, deadlines, merge, point } =
+    entry.patch;
   const flags = [
     entry.durable ? "d" : "c",
     entry.stream.charAt(0),
@@ -23,9 +24,16 @@ export function pushEntry(args: Array<string | number>, entry: Entry): void {
   };
   if (id !== undefined) follow("i", id);
   if (producer) follow("p", producer.id, producer.incarnation, producer.n);
+  if (entry.attempt !== undefined) follow("a", entry.attempt);
+  if (entry.alive !== undefined) follow("v", entry.alive ? 1 : 0);
+  if (entry.onlyIf) follow("o", entry.onlyIf.length, ...entry.onlyIf.flat());
   if (set) follow("s", set.length, ...set.flat());
-  if (add) follow("a", add.set, add.member);
-  if (merge) follow("m", merge.key, merge.attempt, merge.fields.length, ...merge.fields.flat());
+  if (transition) follow("t", transition.to, `,${transition.from.join(",")},`);
+  if (product) follow("c", product.name, product.failed ? "f" : "c", product.total ?? "", product.head);
+  if (productsTotal) follow("n", productsTotal.total, productsTotal.head ?? "");
+  if (productsDone) follow("e", productsDone.head);
+  if (deadlines) follow("u", deadlines.length, ...deadlines.flatMap(([what, ms]) => [what, ms ?? ""]));
+  if (merge) follow("m", merge.key, merge.fields.length, ...merge.fields.flat());
   if (point !== undefined) follow("x", point);
   args.push(flags.join(""), type, head, data, ...more);
 }
@@ -33,7 +41,7 @@ export function pushEntry(args: Array<string | number>, entry: Entry): void {
 /** What became of each entry, from the reply of lua/append.lua. */
 export function storedOf(reply: Reply[]): Stored[] {
   const stored: Stored[] = [];
-  for (let i = 1; i < reply.length; i += 2) {
+  for (let i = 3; i < reply.length; i += 2) {
     if (reply[i] === "r") stored.push({ refused: reply[i + 1] as ErrorCode });
     else stored.push({ seq: Number(reply[i + 1]), duplicate: reply[i] === "d" });
   }

@@ -3,13 +3,16 @@ import { readFileSync } from "node:fs";
 import type { FeedName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import type { Cursor, EventType } from "../protocol/types.ts";
+import type { Cursor, EventType, Liveness, SeriesAnswer } from "../protocol/types.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { RedisLink } from "../redis/link.ts";
 import { mergeStreams, newEpoch, tailCursor } from "./page.ts";
+import { RedisSeries, type RedisSeriesOptions } from "./redis-series.ts";
 import { loggedOf, newestOf, pairs, pushEntry, type Reply, storedOf } from "./redis-text.ts";
+import type { SeriesFilter } from "./series.ts";
 import {
   type AppendResult,
+  type Due,
   type Entry,
   type JobState,
   type Page,
@@ -28,24 +31,37 @@ const reading = (name: string) => `#!lua flags=no-writes\n${lua(name)}`;
 export const SCRIPTS = {
   append: writing("append"),
   flush: writing("flush"),
-  // It only makes room.
+  touch: writing("touch"),
+  defer: writing("defer"),
+  fold: `#!lua\n${lua("fold")}`,
+  // These only make room.
+  shorten: `#!lua flags=allow-oom\n${lua("shorten")}`,
   forget: `#!lua flags=allow-oom\n${lua("forget")}`,
   read: reading("read"),
   job: reading("job"),
   heads: reading("heads"),
+  fields: reading("fields"),
+  due: reading("due"),
   tail: reading("tail"),
 };
 type ScriptName = keyof typeof SCRIPTS;
 
+/** Clocks of hubs may differ by so much. */
+const CLOCKS_MS = 86_400_000;
 const TAIL_CHUNK = 250;
-/** Jobs of one script that flushes. */
-const FLUSH_JOBS = 100;
+/** At most once in this time a tenant is written among those that have deadlines. */
+const ENLIST_MS = 600_000;
+const MAX_ENLISTED = 10_000;
+/** Jobs of one script that flushes, or touches. */
+const SCRIPT_JOBS = 100;
 /** At most once in this time a tenant's index is searched for jobs that are gone. */
 const SWEEP_MS = 1_000;
 
 export interface RedisStoreOptions extends StoreOptions {
   redis: RedisLink;
   keys: Keys;
+  /** A job's points could not be folded into its curves; it is tried again. Default: nobody is told. */
+  onFoldError?: (error: Error) => void;
 }
 
 export class RedisStore implements Store {
@@ -53,6 +69,11 @@ export class RedisStore implements Store {
   readonly #keys: Keys;
   readonly #options: RedisStoreOptions;
   readonly #sweeps = new Map<string, Promise<number>>();
+  /** Tenant → when it was enlisted, ms by `performance.now()`. */
+  readonly #enlisted = new Map<string, number>();
+  /** The server's generation of which `enlisted` is true. */
+  #enlistedAt = "";
+  readonly #series: RedisSeries;
 
   constructor(options: RedisStoreOptions) {
     this.#redis = options.redis;
@@ -61,6 +82,10 @@ export class RedisStore implements Store {
     for (const [name, text] of Object.entries(SCRIPTS)) {
       this.#redis.commands.defineCommand(commandOf(name), { lua: text });
     }
+    const { keys, maxPoints, onFoldError: onError = () => {} } = options;
+    const call: RedisSeriesOptions["call"] = (command) => this.#call(command);
+    const run: RedisSeriesOptions["run"] = (script, names, args) => this.#run(script, names, args);
+    this.#series = new RedisSeries({ keys, maxPoints, call, run, onError });
   }
 
   get ready(): boolean {
@@ -72,6 +97,7 @@ export class RedisStore implements Store {
    * the second, and what a producer sent first would be taken for a duplicate.
    */
   async append(feed: FeedName, entries: readonly Entry[], created?: Entry): Promise<AppendResult> {
+    if (feed.jobId !== undefined) this.#enlist(feed.tenantId);
     const run = () => this.#run("append", this.#appendKeys(feed), this.#appendArgs(feed, entries, created));
     let reply = await run();
     let stored = storedOf(reply);
@@ -83,7 +109,27 @@ export class RedisStore implements Store {
     }
     const seqs = stored.flatMap((entry) => ("seq" in entry ? [entry.seq] : []));
     if (seqs.length === 0) return { stored };
-    return { stored, position: { epoch: String(reply[0]), seq: Math.max(...seqs) } };
+    if (feed.jobId !== undefined) this.#series.grown(feed as Required<FeedName>, Number(reply[2] ?? 0));
+    const position = { epoch: String(reply[0]), seq: Math.max(...seqs) };
+    return { stored, position, ...(reply[1] === "1" && { wakes: true }) };
+  }
+
+  /** Sent before the command that may make a deadline, on the same connection: Redis takes them in this order. */
+  #enlist(tenantId: string): void {
+    if (!this.ready) return;
+    const now = performance.now();
+    const { generation } = this.#redis;
+    // A server that was emptied has lost the list; and it must not grow for ever.
+    if (generation !== this.#enlistedAt || this.#enlisted.size >= MAX_ENLISTED) this.#enlisted.clear();
+    this.#enlistedAt = generation;
+    const last = this.#enlisted.get(tenantId);
+    if (last !== undefined && now - last < ENLIST_MS) return;
+    this.#enlisted.set(tenantId, now);
+    const { tenants } = this.#keys;
+    const life = this.#tenantLife + ENLIST_MS + CLOCKS_MS;
+    this.#call((redis) =>
+      redis.multi().zadd(tenants, Date.now(), tenantId).pexpire(tenants, life).exec(),
+    ).catch(() => this.#enlisted.delete(tenantId));
   }
 
   #tenantKeys(tenantId: string): string[] {
@@ -96,8 +142,10 @@ export class RedisStore implements Store {
     const tenant = this.#tenantKeys(feed.tenantId);
     if (feed.jobId === undefined) return tenant;
     const job = this.#keys.job(feed.tenantId, feed.jobId);
-    const { meta, events, log, channel, newest, members, points, ids, producers } = job;
-    return [...tenant, meta, events, log, channel, newest, members, points, ids, producers];
+    const { meta, events, log, channel, newest, members, points, ids, producers, series, buckets } = job;
+    const { deadlines } = this.#keys.tenant(feed.tenantId);
+    const feeds = [meta, events, log, channel, newest, members, points, ids, producers, series, buckets];
+    return [...tenant, ...feeds, deadlines];
   }
 
   #appendArgs(feed: FeedName, entries: readonly Entry[], created?: Entry): Array<string | number> {
@@ -123,15 +171,21 @@ export class RedisStore implements Store {
   async flushTenant(tenantId: string): Promise<void> {
     const { dirty } = this.#keys.tenant(tenantId);
     const jobs = await this.#call((redis) => redis.srandmember(dirty, TENANT_NEWEST));
-    const life = Math.max(this.#options.ttlSilent, this.#options.ttlFinished) * 1_000;
-    for (let i = 0; i < jobs.length; i += FLUSH_JOBS) {
-      const some = jobs.slice(i, i + FLUSH_JOBS);
+    for (let i = 0; i < jobs.length; i += SCRIPT_JOBS) {
+      const some = jobs.slice(i, i + SCRIPT_JOBS);
       const keys = this.#tenantKeys(tenantId);
       for (const jobId of some) {
         const job = this.#keys.job(tenantId, jobId);
         keys.push(job.meta, job.newest);
       }
-      const args = [this.#redis.generation, newEpoch(), life, TENANT_NEWEST, TENANT_PROGRESS_MS, ...some];
+      const args = [
+        this.#redis.generation,
+        newEpoch(),
+        this.#tenantLife,
+        TENANT_NEWEST,
+        TENANT_PROGRESS_MS,
+        ...some,
+      ];
       await this.#run("flush", keys, args);
     }
   }
@@ -214,14 +268,16 @@ export class RedisStore implements Store {
       seq: Number(meta.get("n")),
       createdAt: Number(meta.get("created")),
       updatedAt: Number(meta.get("updated")),
+      ...(meta.has("field:seen") && { seenAt: Number(meta.get("field:seen")) }),
       fields: new Map(),
       latest: [],
       counts: new Map(),
       newest: newestOf(newest, Number(meta.get("n"))),
     };
     for (const [name, value] of meta) {
-      if (name.startsWith("field:")) state.fields.set(name.slice(6), value);
-      else if (/^(type|set):/.test(name)) state.counts.set(name, Number(value));
+      if (name.startsWith("field:")) {
+        if (value !== "") state.fields.set(name.slice(6), value);
+      } else if (/^(type|products):/.test(name) && value !== "0") state.counts.set(name, Number(value));
       else if (name.startsWith("latest:")) {
         const [seq, head, data] = value.split("\n") as [string, string, string];
         state.latest.push({ seq: Number(seq), type: name.slice(7) as EventType, prev: 0, head, data });
@@ -269,26 +325,79 @@ export class RedisStore implements Store {
     return found;
   }
 
-  async points(tenantId: string, jobId: string) {
-    const keys = this.#keys.job(tenantId, jobId);
-    const replies = await this.#call((redis) =>
-      redis.multi().hmget(keys.meta, "e", "n").lrange(keys.points, 0, -1).exec(),
+  async series(tenantId: string, jobId: string, options: SeriesFilter): Promise<SeriesAnswer | undefined> {
+    return await this.#series.series(tenantId, jobId, options);
+  }
+
+  async fields(tenantId: string, jobId: string, names: readonly string[]) {
+    const [job] = await this.#fieldsOf(tenantId, [jobId], names);
+    return job?.fields;
+  }
+
+  async #fieldsOf(tenantId: string, jobIds: readonly string[], names: readonly string[]) {
+    const metas = jobIds.map((jobId) => this.#keys.job(tenantId, jobId).meta);
+    const replies = (await this.#run("fields", metas, names)) as string[][];
+    return replies.map(([silent, expect, seen, ...values]) => ({
+      ...(silent && { silentMs: Number(silent) }),
+      ...(expect && { expectMs: Number(expect) }),
+      ...(seen && { seenAt: Number(seen) }),
+      ...(silent !== undefined && { fields: new Map(names.map((name, i) => [name, values[i] as string])) }),
+    }));
+  }
+
+  async touch(tenantId: string, jobs: Parameters<Store["touch"]>[1]): Promise<Array<Liveness | undefined>> {
+    this.#enlist(tenantId);
+    const { deadlines } = this.#keys.tenant(tenantId);
+    const found: Array<Liveness | undefined> = [];
+    for (let i = 0; i < jobs.length; i += SCRIPT_JOBS) {
+      const some = jobs.slice(i, i + SCRIPT_JOBS);
+      const args: Array<string | number> = [this.#tenantLife];
+      for (const { jobId, lastStepAt, expectMs, fresh } of some) {
+        const step = lastStepAt === undefined ? "" : JSON.stringify(lastStepAt);
+        args.push(jobId, step, expectMs ?? "", fresh ? 1 : 0);
+      }
+      const keys = [deadlines, ...some.map(({ jobId }) => this.#keys.job(tenantId, jobId).meta)];
+      for (const json of (await this.#run("touch", keys, args)) as string[]) {
+        found.push(json === "" ? undefined : (JSON.parse(json) as Liveness));
+      }
+    }
+    return found;
+  }
+
+  async tenants(): Promise<string[]> {
+    const { tenants } = this.#keys;
+    // A tenant is enlisted again while anything is stored of it; what is left of the others has expired.
+    const gone = Date.now() - this.#tenantLife - ENLIST_MS - CLOCKS_MS;
+    await this.#call((redis) => redis.zremrangebyscore(tenants, "-inf", gone));
+    return await this.#call((redis) => redis.zrange(tenants, "0", "-1"));
+  }
+
+  async due(tenantId: string, limit: number, names: readonly string[]): Promise<Due[]> {
+    const { deadlines } = this.#keys.tenant(tenantId);
+    const members = ((await this.#run("due", [deadlines], [limit])) as string[]).map((member) => {
+      const slash = member.indexOf("/");
+      return { jobId: member.slice(0, slash), what: member.slice(slash + 1) };
+    });
+    if (members.length === 0) return [];
+    const jobs = await this.#fieldsOf(
+      tenantId,
+      members.map(({ jobId }) => jobId),
+      names,
     );
-    const [meta, points] = (replies ?? []).map(([error, value]) => {
-      if (error) throw error;
-      return value as string[];
-    });
-    if (!meta?.[0] || !points) return undefined;
-    const seq = Number(meta[1]);
-    const all = points.map((text) => {
-      const space = text.indexOf(" ");
-      return { seq: Number(text.slice(0, space)), point: text.slice(space + 1) };
-    });
-    // Above the head: set by a script that broke.
-    return { epoch: meta[0], seq, points: all.filter((point) => point.seq <= seq) };
+    return members.map((member, i) => ({ ...member, ...jobs[i] }));
+  }
+
+  async defer(tenantId: string, jobId: string, what: string, ms: number | null): Promise<void> {
+    const keys = [this.#keys.tenant(tenantId).deadlines, this.#keys.job(tenantId, jobId).meta];
+    await this.#run("defer", keys, [`${jobId}/${what}`, what, ms ?? ""]);
+  }
+
+  get #tenantLife(): number {
+    return Math.max(this.#options.ttlSilent, this.#options.ttlFinished) * 1_000;
   }
 
   async close(): Promise<void> {
+    this.#series.close();
     this.#redis.close();
   }
 

@@ -2,8 +2,9 @@
  * What an event changes in its job, as a patch. The one place that knows it: stores only apply patches, so they
  * cannot differ.
  */
-import { EVENTS, TERMINAL_STATUSES } from "../protocol/events.ts";
-import type { EventMap, EventType, PublishedEvent } from "../protocol/types.ts";
+import { EVENTS } from "../protocol/events.ts";
+import { predecessors, RESTING_STATUSES, TERMINAL_STATUSES } from "../protocol/status.ts";
+import type { EventMap, EventType, JobStatus, PublishedEvent } from "../protocol/types.ts";
 import type { Entry, Patch } from "./store.ts";
 import { fieldsOf } from "./wire.ts";
 
@@ -27,30 +28,42 @@ export function isJobProgress(event: CheckedEvent): boolean {
 /** The conflation keys of such progress. */
 export const JOB_PROGRESS_KEYS = ["training_progress\u001f\u001f", "training_progress\u001f\u001f0"] as const;
 
-export function reduce(event: CheckedEvent): Patch {
+/** `progressHead`: envelope of the `training_progress` that tells a percentage which the hub has counted. */
+export function reduce(event: CheckedEvent, progressHead: () => string): Patch {
   const patch: Patch = {};
   if (EVENTS[event.type].class === "conflatable") {
     patch.merge = {
       key: conflationKey(event),
-      attempt: event.attempt ?? 1,
       fields: fieldsOf(event.data),
     };
   } else if (event.type !== "log") patch.latest = true;
 
   switch (event.type) {
     case "training_status":
-      patch.set = [["status", JSON.stringify(event.data.status)]];
+      Object.assign(patch, transitionTo(event.data.status, progressHead));
       break;
-    case "job_created":
-      patch.set = setAll({ status: "pending", ...event.data });
+    case "job_created": {
+      const { status = "pending", products_total, ...fields } = event.data;
+      Object.assign(patch, transitionTo(status, progressHead), { set: setAll(fields) });
+      // How far the job is with them shows when it says so again, after data analysis.
+      if (products_total !== undefined) patch.productsTotal = { total: products_total };
       break;
-    case "job_updated":
-      patch.set = setAll(event.data);
+    }
+    case "job_updated": {
+      const { status, products_total, ...fields } = event.data;
+      if (status !== undefined) Object.assign(patch, transitionTo(status, progressHead));
+      patch.set = setAll(fields);
+      if (products_total !== undefined) {
+        patch.productsTotal = { total: products_total, head: progressHead() };
+      }
       break;
-    case "product_completed":
-      patch.add = { set: event.data.failed ? "failed" : "completed", member: event.product ?? "" };
-      if (event.data.total !== undefined) patch.set = [["products_total", JSON.stringify(event.data.total)]];
+    }
+    case "product_completed": {
+      const { total, failed = false } = event.data;
+      const counted = { name: event.product ?? "", failed, head: progressHead() };
+      patch.product = { ...counted, ...(total !== undefined && { total }) };
       break;
+    }
     case "training_progress": {
       const point = metricPoint(event);
       if (point !== undefined) patch.point = point;
@@ -60,9 +73,25 @@ export function reduce(event: CheckedEvent): Patch {
   return patch;
 }
 
-/** Whether a status ends the job's life (true), renews it (false) or says nothing of it. */
-export function endsJob(event: CheckedEvent): Pick<Entry, "ends"> {
-  return event.type === "training_status" ? { ends: TERMINAL_STATUSES.has(event.data.status) } : {};
+/** What an event says of the job's life, beside what it changes. */
+export function lifeOf(event: CheckedEvent): Pick<Entry, "ends" | "alive"> {
+  const { type } = event;
+  if (type === "training_status" || type === "job_updated" || type === "job_created") {
+    const { status } = event.data;
+    if (status === undefined) return {};
+    return {
+      ends: TERMINAL_STATUSES.has(status),
+      ...(type !== "job_created" && { alive: !RESTING_STATUSES.has(status) }),
+    };
+  }
+  return EVENTS[type].hubOnly || EVENTS[type].scope === "tenant" ? {} : { alive: true };
+}
+
+function transitionTo(to: JobStatus, progressHead: () => string): Patch {
+  return {
+    transition: { to, from: predecessors(to) },
+    ...(to === "completed" && { productsDone: { head: progressHead() } }),
+  };
 }
 
 function setAll(data: object): Array<readonly [string, string]> {
@@ -73,10 +102,12 @@ function setAll(data: object): Array<readonly [string, string]> {
 
 /** The numbers of one progress event, under the names that `series` is asked by. */
 function metricPoint(event: PublishedEvent<"training_progress">): string | undefined {
-  const { loss, smooth_loss, learning_rate, metrics, step, epoch }: EventMap["training_progress"] =
-    event.data;
-  const values = { ...metrics, loss, smooth_loss, learning_rate };
-  if (Object.values(values).every((value) => value === undefined)) return undefined;
-  const { attempt, rank, product, timestamp } = event;
-  return JSON.stringify({ step, epoch, attempt, rank, product, timestamp, metrics: values });
+  const { loss, smooth_loss, learning_rate, metrics, step }: EventMap["training_progress"] = event.data;
+  const named = Object.entries({ loss, smooth_loss, learning_rate }).filter(
+    ([, value]) => value !== undefined,
+  );
+  const values = { ...metrics, ...Object.fromEntries(named) };
+  if (Object.keys(values).length === 0) return undefined;
+  const { attempt, rank, product } = event;
+  return JSON.stringify({ step, attempt, rank, product, metrics: values });
 }

@@ -4,18 +4,39 @@
  */
 import type { FeedName } from "../bus/bus.ts";
 import type { ErrorCode } from "../protocol/codes.ts";
-import type { Cursor, EventType } from "../protocol/types.ts";
+import type {
+  Cursor,
+  EventType,
+  JobStatus,
+  Liveness,
+  SeriesAnswer,
+  SeriesRequest,
+} from "../protocol/types.ts";
 
 /** What an event changes beside being logged; made by `reduce`, applied by every store alike. */
 export interface Patch {
   /** Sets the newest durable event of this type. */
   latest?: boolean;
-  /** Sets fields of the job (name, status, …) to JSON text. */
+  /** Sets fields of the job (name, …) to JSON text; '' takes a field away. */
   set?: ReadonlyArray<readonly [field: string, json: string]>;
-  /** Adds a member to a set once; the counter of the set rises only the first time. */
-  add?: { set: string; member: string };
+  /** Sets the status, if the present one is among `from` or of a lower attempt; else the entry is refused `invalid_transition`. */
+  transition?: { to: JobStatus; from: readonly JobStatus[] };
+  /**
+   * Counts a product of the attempt once. One that is counted already is a duplicate, unless it had failed and has
+   * completed now. `head`: of the `training_progress` that tells the job's new percentage.
+   */
+  product?: { name: string; failed: boolean; total?: number; head: string };
+  /**
+   * How many products there are. `head` as above; without it the percentage stays. Less than are done is refused
+   * `invalid_total`.
+   */
+  productsTotal?: { total: number; head?: string };
+  /** The job is completed: its products are at 100 %. */
+  productsDone?: { head: string };
+  /** Deadlines of the job: in so many ms (of the store's clock), or not any more. `what` has no '/'-less twin: ids. */
+  deadlines?: ReadonlyArray<readonly [what: string, ms: number | null]>;
   /** Merges fields into the newest value of a conflation key. A higher attempt clears it, a lower one is ignored. */
-  merge?: { key: string; attempt: number; fields: ReadonlyArray<readonly [field: string, json: string]> };
+  merge?: { key: string; fields: ReadonlyArray<readonly [field: string, json: string]> };
   /** A point of the metric series, as JSON text without its seq: `{"step":…,"metrics":{…}}`. */
   point?: string;
 }
@@ -40,6 +61,15 @@ export interface Entry {
   producer?: { id: string; incarnation: number; n: number };
   /** The job ends with this status (shorter life), or lives again. */
   ends?: boolean;
+  /** Which run of the job this is; absent: the newest. */
+  attempt?: number;
+  /** A trainer's sign of life (true), or a status with which none is expected any more (false). */
+  alive?: boolean;
+  /**
+   * The job must be there and have these fields (JSON text; '' for none), or the entry is refused `conflict`: compare and
+   * set.
+   */
+  onlyIf?: ReadonlyArray<readonly [field: string, json: string]>;
 }
 
 /** What became of one entry. */
@@ -50,6 +80,8 @@ export interface AppendResult {
   stored: Stored[];
   /** Where the feed stands after the last stored or duplicate entry; absent if all were refused. */
   position?: Cursor;
+  /** The trainer of the job lives, but the job counts as stale or lost: it is to be told. */
+  wakes?: boolean;
 }
 
 /** The newest value of a conflation key. */
@@ -117,19 +149,33 @@ export interface JobState {
   /** ms since 1970. */
   createdAt: number;
   updatedAt: number;
-  /** Field → JSON text. */
+  /** The last sign of life of the job's trainer, ms since 1970 of the store's clock; absent if there was none. */
+  seenAt?: number;
+  /**
+   * Field → JSON text: what `Patch.set` sets, and the store's own `status`, `attempt`, `status_attempt` (of the status),
+   * `liveness`, `seen` (as `seenAt`), `last_step_at`, `products_total`, `products_progress`.
+   */
   fields: Map<string, string>;
   /** Type → newest durable event. */
   latest: Logged[];
-  /** Counter → value: `type:<type>` events stored, `set:<set>` members. */
+  /** Counter → value: `type:<type>` events stored, `products:completed` and `products:failed` of the newest attempt. */
   counts: Map<string, number>;
   newest: Newest[];
 }
 
-/** One raw metric point: its seq and its JSON text. */
-export interface RawPoint {
-  seq: number;
-  point: string;
+/** What is to be judged of a job whose time has come. */
+export interface Due {
+  jobId: string;
+  /** As in `Patch.deadlines`; `liveness` is the store's own. */
+  what: string;
+  /** ms since the last sign of life; absent if there was none. */
+  silentMs?: number;
+  /** ms that the trainer has asked to be left alone for, from now; absent or below zero: it has not. */
+  expectMs?: number;
+  /** ms since 1970, of the store's clock. */
+  seenAt?: number;
+  /** The fields that were asked for; '' for none. `undefined`: the job is gone. */
+  fields?: ReadonlyMap<string, string>;
 }
 
 export interface Store {
@@ -155,11 +201,28 @@ export interface Store {
    * @throws HubError `invalid_cursor` when that job is gone: begin again.
    */
   jobs(tenantId: string, options: { limit: number; before?: string }): Promise<string[]>;
-  /** The raw metric points that are kept, oldest first. */
-  points(
+  /** Single fields of a job ('' for none), `undefined` if there is no job. */
+  fields(tenantId: string, jobId: string, names: readonly string[]): Promise<Map<string, string> | undefined>;
+  /** The curves of a job: folded buckets and raw tail, atomic with the head. `undefined` if there is no job. */
+  series(
     tenantId: string,
     jobId: string,
-  ): Promise<{ epoch: string; seq: number; points: RawPoint[] } | undefined>;
+    options: Omit<SeriesRequest, "job_id">,
+  ): Promise<SeriesAnswer | undefined>;
+  /**
+   * Signs of life that are not events. `fresh`: the trainer has just come, so a job without liveness has one from now on,
+   * unless it rests or has ended. Answers the liveness of each job, `undefined` for none and for jobs that are gone.
+   */
+  touch(
+    tenantId: string,
+    jobs: ReadonlyArray<{ jobId: string; lastStepAt?: string; expectMs?: number; fresh?: boolean }>,
+  ): Promise<Array<Liveness | undefined>>;
+  /** Tenants that have deadlines. */
+  tenants(): Promise<string[]>;
+  /** Deadlines of a tenant that are over, soonest first, with these fields of their jobs. */
+  due(tenantId: string, limit: number, fields: readonly string[]): Promise<Due[]>;
+  /** Moves a deadline to so many ms from now, or takes it away; does not make one. */
+  defer(tenantId: string, jobId: string, what: string, ms: number | null): Promise<void>;
   /** Puts the merged progress of changed jobs on the tenant feed, each at most once a second. Called by instances that hold it. */
   flushTenant(tenantId: string): Promise<void>;
   /** Whether commands are answered at the moment. */

@@ -43,12 +43,13 @@ function snapshot(fields: Partial<Snapshot> = {}): Snapshot {
     created_at: CREATED,
     updated_at: CREATED,
     status: "running",
+    attempt: 1,
     name: "Bert, again",
     kind: "mlm",
     latest: {},
     newest: [],
     counts: {},
-    products: { completed: 0, failed: 0 },
+    products: { completed: 0, failed: 0, progress: 0 },
     ...fields,
   };
 }
@@ -99,7 +100,7 @@ describe("the screen of watch", () => {
       "step 250/1,000   epoch 2.5/10   learning rate 0.001000",
       "",
       "loss        0.05000     █▁  smooth 0.06000",
-      "validation  psnr 31.26 dB  mse 0.0008000  ★ best  at step 200",
+      "validation  psnr 31.26 dB  ★ best  at step 200  mse 0.0008000",
       "metrics     gradient_norm 1.250",
       "samples     1  last: step 200  64×64  image/png  6.1 KiB",
       "machine     cpu 38 % of 2  memory 1.0 GiB  box",
@@ -117,7 +118,14 @@ describe("the screen of watch", () => {
       event("job_updated", { name: wide, kind: wide }),
       event("training_progress", { step: 1, total_steps: 3, loss: 1e-7, stage: wide, message: wide }),
       event("validation_result", { metrics: Object.fromEntries(Array.from(wide, (_, i) => [`m${i}`, i])) }),
-      event("training_status", { status: "failed", error: { type: "Error", message: wide } }),
+      event("job_liveness", { liveness: "stale", last_seen: CREATED }),
+      event("checkpoint_saved", { name: wide, best: true }),
+      ...Array.from({ length: 5 }, (_, part) =>
+        event("training_progress", { step: 1 }, { product: wide + part }),
+      ),
+      event("product_completed", { message: wide, total: 9 }, { product: `${wide}1` }),
+      event("command_update", { command_id: "c", action: "save", state: "failed", message: wide }),
+      event("training_status", { status: "running", message: wide }),
       ...Array.from({ length: 30 }, () => event("log", { message: wide })),
     ]);
     for (const width of [1, 10, 20, 39, 80, 200]) {
@@ -157,6 +165,19 @@ describe("the screen of watch", () => {
       event("log", { message: evil, source: evil }),
       event("custom", { name: evil, data: { [evil]: evil } }),
       event("alert", { level: "error", title: evil }),
+      event("job_updated", { products_total: 2 }),
+      event("training_progress", { progress: 5 }, { product: evil }),
+      event("product_completed", { message: evil }, { product: evil }),
+      event("checkpoint_saved", { name: evil }),
+      event("checkpoint_saved", { path: evil }),
+      event("command_update", {
+        command_id: "c",
+        action: "custom",
+        state: "failed",
+        message: evil,
+        requested_by: evil,
+      }),
+      event("job_liveness", { liveness: "stale", reason: evil }),
       event("training_status", { status: "failed", error: { message: evil, type: evil } }),
     ];
     const text = screen(view(hostile, { name: evil }), { height: 60 }).join("");
@@ -190,6 +211,112 @@ describe("the screen of watch", () => {
     expect(screen({ ...away, connection: reconnecting }).at(-1)).to.equal(
       "◌ reconnecting to http://hub … Cannot connect                        Ctrl-C ends",
     );
+  });
+
+  it("shows products and their parts, checkpoints, commands, attempt and liveness", () => {
+    const products = { completed: 1, failed: 1, total: 3, progress: 60 };
+    const counted = { completed: 0, failed: 1, total: 3, progress: 40 };
+    const busy = view(
+      [
+        event("training_progress", {
+          step: 4,
+          total_steps: 8,
+          progress: 61,
+          stage: "training",
+          stage_progress: 70,
+        }),
+        event("training_progress", { step: 1, total_steps: 2, loss: 0.25 }, { product: "green" }),
+        event("training_progress", { progress: 100, loss: 0.5 }, { product: "red" }),
+        event(
+          "product_completed",
+          { failed: true, message: "too dark" },
+          { product: "blue", products: counted },
+        ),
+        event("product_completed", {}, { product: "red", products }),
+        event("checkpoint_saved", { step: 1_500, size_bytes: 2_048, best: true }),
+        event("command_update", {
+          command_id: "c1",
+          action: "pause",
+          state: "requested",
+          requested_by: "ann",
+        }),
+        event("command_update", { command_id: "c1", action: "pause", state: "delivered", targets: ["t"] }),
+        event("command_update", { command_id: "c2", action: "save", state: "requested", requested_by: "bo" }),
+        event("command_update", { command_id: "c1", action: "pause", state: "applied", message: "paused" }),
+        event("command_update", {
+          command_id: "c2",
+          action: "save",
+          state: "expired",
+          code: "command_timeout",
+        }),
+        event("presence", { watchers: 3 }),
+      ],
+      { attempt: 2, liveness: "live", last_seen: CREATED, commands: ["pause", "save"] },
+    );
+    expect(screen({ ...busy, log: [] }, { height: 29 })).to.deep.equal([
+      "Bert, again                                                    ● running  1m 05s",
+      "bert-7 · mlm · tenant demo                                       attempt 2  live",
+      "trainer live, but no step for 1m 05s",
+      "",
+      "███████████████████████████████████████████▎░░░░░░░░░░░░░░░░░░░░░░░░░░░   61.0 %",
+      "stage training 70 %   step 4/8",
+      "",
+      "checkpoints 1  last: step 1,500  2.0 KiB  ★ best",
+      "products    1/3 done  1 failed  60 %",
+      "   green    ██████████░░░░░░░░░░  50 %  loss 0.2500",
+      " ✓ red      ████████████████████ 100 %  loss 0.5000",
+      " ✗ blue     ░░░░░░░░░░░░░░░░░░░░        too dark",
+      "commands    save expired  command_timeout  by bo",
+      "            pause applied  paused  by ann",
+      "",
+      "● connected to http://hub hub-a                         3 watching   Ctrl-C ends",
+    ]);
+    const small = screen({ ...busy, log: [] }, { width: 60, height: 15 });
+    expect(small).to.include("products    1/3 done  1 failed  60 %  green 50 %  red ✓  blue ✗");
+    expect(small[1]).to.match(/attempt 2 {2}live$/);
+  });
+
+  it("shows what a trainer takes before it is told anything, and which parts there is no room for", () => {
+    const parts = Array.from({ length: 30 }, (_, part) =>
+      event("training_progress", { progress: part }, { product: `fold ${part}` }),
+    );
+    const lines = screen(view(parts, { commands: ["pause", "stop"] }), { height: 23 });
+    expect(lines).to.include("commands    pause, stop");
+    expect(lines.some((line) => / … \d+ more$/.test(line))).to.equal(true);
+    expect(lines.length).to.be.at.most(23);
+  });
+
+  it("says since when the trainer of a job is silent", () => {
+    const silent = (liveness: "stale" | "lost", last_seen?: string) =>
+      screen(
+        view([event("training_progress", { step: 1, total_steps: 2, eta_seconds: 9 }, { received_at: "" })], {
+          liveness,
+          ...(last_seen !== undefined && { last_seen }),
+        }),
+        { width: 60, height: 15 },
+      );
+    expect(silent("stale", CREATED)[2]).to.equal("trainer stale: last sign of life 1m 05s ago");
+    expect(silent("lost", CREATED)[2]).to.equal("trainer lost: last sign of life 1m 05s ago");
+    expect(silent("lost", CREATED).join()).not.to.include("ETA");
+    const ended = view([event("training_status", { status: "failed", end_reason: "killed" })], {
+      liveness: "lost",
+    });
+    expect(screen(ended).slice(1, 4)).to.deep.equal(["bert-7 · mlm · tenant demo", "killed", ""]);
+  });
+
+  it("shows in the curve where the loss was no number", () => {
+    const values: Array<number | "NaN" | "Infinity"> = [4, 2, 1, "Infinity", "NaN"];
+    const lost = view(values.map((loss) => event("training_progress", { loss })));
+    const styles: Array<[string, string]> = [];
+    const paint = (style: string, text: string) => {
+      styles.push([style, text]);
+      return text;
+    };
+    expect(screen(lost, { paint })[3]).to.equal("loss        NaN         █▅▁××");
+    expect(styles).to.deep.include.members([
+      ["cyan", "█▅▁"],
+      ["red", "××"],
+    ]);
   });
 
   it("waits visibly for a job", () => {
@@ -252,6 +379,48 @@ describe("the view of a job", () => {
     now = withEvent(now, event("training_progress", { step: 8 }, { attempt: 1 }));
     expect(now.parts.get("")).to.deep.equal({ loss: 1 });
     expect(now.losses.points).to.deep.equal([1]);
+  });
+
+  it("begins anew with an attempt whatever its first event is, and counts products as the hub does", () => {
+    const products = { completed: 2, failed: 0, total: 5, progress: 44 };
+    let now = view([
+      event("training_progress", { step: 1, loss: 3 }),
+      event("product_completed", { total: 5 }, { product: "x", products }),
+    ]);
+    expect(now.products).to.deep.equal(products);
+    now = withEvent(now, event("training_status", { status: "running" }, { attempt: 2 }));
+    expect(now).to.deep.include({ attempt: 2, products: { completed: 0, failed: 0, total: 5, progress: 0 } });
+    expect([now.parts.size, now.results.size, now.losses.points.length]).to.deep.equal([0, 0, 0]);
+    now = withEvent(now, event("product_completed", {}, { product: "x", attempt: 1 }));
+    expect(now.products.completed).to.equal(0);
+    now = withEvent(now, event("product_completed", {}, { product: "x" }));
+    expect(now.products.completed).to.equal(1);
+    now = withEvent(now, event("job_updated", { products_total: 4, commands: ["stop"] }));
+    expect(now.products).to.deep.equal({ completed: 1, failed: 0, total: 4, progress: 20 });
+    expect(now.takes).to.deep.equal(["stop"]);
+  });
+
+  it("knows from older events what became of products and commands", () => {
+    const older = [
+      event("product_completed", { failed: true }, { product: "x" }),
+      event("command_update", { command_id: "c", action: "save", state: "applied" }),
+      event("command_update", { command_id: "c", action: "save", state: "requested", requested_by: "ann" }),
+    ];
+    const products = { completed: 0, failed: 1, total: 2, progress: 50 };
+    const now = view(older, { seq: 3, products });
+    expect([...now.results]).to.deep.equal([["product x", { failed: true }]]);
+    expect(now.commands.map(({ state }) => state)).to.deep.equal(["applied"]);
+    expect(now.products).to.deep.equal(products);
+  });
+
+  it("takes the trainer's own events for signs of life, and no others", () => {
+    const received_at = "2026-03-01T12:05:00.000Z";
+    const first = { liveness: "live", last_seen: CREATED } as const;
+    const alive = view([event("log", { message: "x" }, { received_at })], first);
+    expect(alive.lastSeen).to.equal(received_at);
+    const update = { command_id: "c", action: "save", state: "requested" } as const;
+    const asked = view([event("command_update", update, { received_at })], first);
+    expect(asked.lastSeen).to.equal(CREATED);
   });
 
   it("replaces a log line that says so", () => {

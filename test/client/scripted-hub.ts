@@ -46,6 +46,10 @@ export class ScriptedHub {
   admit: (auth: { token?: string }) => AnswerError | Error | undefined = () => undefined;
   readonly on: { [verb: string]: ((call: AnyCall) => void) | undefined } = {
     ping: (call) => call.answer({ server_time: new Date().toISOString(), positions: [] }),
+    announce: ({ request, answer }) => answer({ job_id: request.job_id, trainer_id: request.trainer_id }),
+    heartbeat: ({ request, answer }) =>
+      answer({ job_id: request.job_id, server_time: new Date().toISOString() }),
+    withdraw: ({ answer }) => answer({}),
   };
 
   private constructor(http: HttpServer) {

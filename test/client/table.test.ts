@@ -1,13 +1,15 @@
 import { expect } from "chai";
 import {
   CONFLATION,
+  COMMAND_ACTIONS as COPIED_ACTIONS,
   TERMINAL_STATUSES as COPIED_STATUSES,
   isConflatable,
   isDurable,
   KEPT_LIMITS,
 } from "../../client/event-table.ts";
-import { EVENT_TYPES, EVENTS, TERMINAL_STATUSES } from "../../src/protocol/events.ts";
+import { COMMAND_ACTIONS, EVENT_TYPES, EVENTS } from "../../src/protocol/events.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
+import { TERMINAL_STATUSES } from "../../src/protocol/status.ts";
 
 describe("the SDK's copy of the event table", () => {
   it("has the hub's types, classes and conflation keys", () => {
@@ -27,6 +29,10 @@ describe("the SDK's copy of the event table", () => {
 
   it("has the hub's terminal statuses", () => {
     expect([...COPIED_STATUSES]).to.deep.equal([...TERMINAL_STATUSES]);
+  });
+
+  it("has the hub's actions of commands", () => {
+    expect([...COPIED_ACTIONS]).to.deep.equal([...COMMAND_ACTIONS]);
   });
 
   it("knows nothing of other types", () => {

@@ -125,9 +125,14 @@ describe("new TrainwireTrainer(options)", () => {
       trainer.run("a").fail(error);
       trainer.run("b").fail("just text", { end_reason: "out_of_memory" });
       trainer.run("c").cancel("by hand");
+      for (const message of ["CUDA out of memory. Tried to allocate 2 GiB", "std::bad_alloc"]) {
+        trainer.run("e").fail(new Error(message));
+      }
+      trainer.run("e").fail(new RangeError("Array buffer allocation failed"));
+      trainer.run("e").fail(new Error("out of memory"), { end_reason: "preempted" });
       trainer.run("d").fail(Object.assign(new Error("x".repeat(50_000)), { stack: "y".repeat(200_000) }));
       await trainer.flush();
-      const [failed, text, cancelled, long] = store.of("training_status").map(({ data }) => data);
+      const [failed, text, cancelled, ...rest] = store.of("training_status").map(({ data }) => data);
       expect(failed).to.deep.equal({
         status: "failed",
         end_reason: "error",
@@ -139,6 +144,11 @@ describe("new TrainwireTrainer(options)", () => {
         error: { message: "just text" },
       });
       expect(cancelled).to.deep.equal({ status: "cancelled", end_reason: "user", message: "by hand" });
+      const long = rest.pop();
+      expect(rest.map(({ end_reason }) => end_reason)).to.deep.equal([
+        ...Array(3).fill("out_of_memory"),
+        "preempted",
+      ]);
       expect(long?.error?.message).to.match(/^x+ … x+$/);
       expect(store.events.filter((event) => !isValid(event))).to.deep.equal([]);
     });
@@ -560,6 +570,16 @@ describe("new TrainwireTrainer(options)", () => {
             run.alert(a);
             run.custom(a, b);
             run.productCompleted(a, b);
+            const products = run.products(a);
+            products.complete(a, b);
+            products.fail(b, a);
+            run.product(a).log(b);
+            const stages = run.stages(a);
+            stages.enter(b, a);
+            stages.progress(a, b);
+            run.onCommand(a, b);
+            run.expect(a);
+            run.shouldStop();
             run.publish(a, b, c);
             run.finish(a);
             run.fail(a, b);
@@ -615,6 +635,7 @@ describe("new TrainwireTrainer(options)", () => {
       expect(make({ producer: "two words" })).to.throw("`producer` is 1 to 64 characters without spaces.");
       expect(make({ maxBufferedEvents: 0 })).to.throw("`maxBufferedEvents` is a number from 1.");
       expect(make({ maxBufferedBytes: 10 })).to.throw("`maxBufferedBytes` is a number from 65536.");
+      expect(make({ heartbeatIntervalMs: -1 })).to.throw("`heartbeatIntervalMs` is a number from 0.");
       expect(make({ token: undefined })).to.throw("Give either `token` or `getToken`.");
     });
 

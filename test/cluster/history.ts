@@ -1,5 +1,6 @@
 /** What trainers and watchers write down, for the checker. Both the sockets and the log's pages bring the same texts. */
-import { EVENTS, TERMINAL_STATUSES } from "../../src/protocol/events.ts";
+import { EVENTS } from "../../src/protocol/events.ts";
+import { TERMINAL_STATUSES } from "../../src/protocol/status.ts";
 import type {
   Cursor,
   DeliveredEvent,

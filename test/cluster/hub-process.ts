@@ -103,6 +103,15 @@ export class HubProcess {
     if (exit && exit.code !== 0) this.deaths.push(exit);
   }
 
+  /** It does nothing any more, and nobody is told: connections stay open. */
+  pause(): void {
+    this.#process?.signal("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#process?.signal("SIGCONT");
+  }
+
   async #end(signal: NodeJS.Signals): Promise<Exit | undefined> {
     const ending = this.#process;
     if (!ending) return undefined;

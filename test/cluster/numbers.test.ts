@@ -1,5 +1,11 @@
 import { expect } from "chai";
-import type { DeliveredEvent, Num, PublishedEvent, Snapshot } from "../../src/protocol/types.ts";
+import type {
+  DeliveredEvent,
+  Num,
+  PublishedEvent,
+  SeriesAnswer,
+  Snapshot,
+} from "../../src/protocol/types.ts";
 import { clusterRedis, freshPrefix, plainRedis } from "../support/hooks.ts";
 import { startTestHub, TENANT, type TestClient, type TestHub } from "../support/hub.ts";
 
@@ -75,10 +81,14 @@ describe("numbers from one hub to another", () => {
         const page = await get<{ events: DeliveredEvent[] }>(`${path()}/events?since=${job.epoch}:1`);
         expect(page.events.map(({ data }) => data)).to.deep.equal([PROGRESS, { metrics: NUMBERS }]);
 
-        const { metrics } = await get<{ metrics: Record<string, Array<{ value: Num }>> }>(`${path()}/series`);
+        const { series } = await get<SeriesAnswer>(`${path()}/series`);
         const { metrics: own, ...fields } = PROGRESS;
-        const values = Object.entries(metrics).map(([metric, points]) => [metric, points[0]?.value]);
-        expect(Object.fromEntries(values)).to.deep.equal({ ...own, ...fields });
+        const values = series.map(({ metric, buckets }) => [metric, buckets[0]?.last, buckets[0]?.nan]);
+        expect(values).to.have.deep.members(
+          Object.entries<Num>({ ...own, ...fields }).map(([metric, value]) =>
+            typeof value === "number" ? [metric, value, 0] : [metric, null, 1],
+          ),
+        );
       });
 
       async function get<Body>(route: string): Promise<Body> {

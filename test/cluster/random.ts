@@ -28,6 +28,16 @@ export class Random {
     return list[this.int(0, list.length)] as T;
   }
 
+  /** A copy in another order (Fisher-Yates). */
+  shuffled<T>(list: readonly T[]): T[] {
+    const copy = [...list];
+    for (let i = copy.length - 1; i > 0; i--) {
+      const j = this.int(0, i + 1);
+      [copy[i], copy[j]] = [copy[j] as T, copy[i] as T];
+    }
+    return copy;
+  }
+
   /** A generator of its own, so that one actor's choices do not depend on how often the others choose. */
   fork(): Random {
     return new Random(Math.floor(this.next() * 4_294_967_296));

@@ -132,6 +132,8 @@ export class Run {
       LOG_LEVEL: "info",
       TRAINWIRE_KEY_PREFIX: KEY_PREFIX,
       TRAINWIRE_RELEASE_MS: String(RELEASE_MS),
+      // It would move heads after the last event that a trainer has sent, and with them what counts as seen to the end.
+      TRAINWIRE_PRESENCE_INTERVAL_MS: "0",
     };
     for (let i = 0; i < HUBS; i++) {
       this.hubs.push(await HubProcess.create({ build: this.#options.build, name: `hub-${i}`, env }));

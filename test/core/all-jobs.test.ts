@@ -44,6 +44,7 @@ describe("core/all-jobs", () => {
   const open = (options: ScriptedOptions = {}) => {
     hub = scripted(options);
   };
+  const again = () => ({ ...status("running"), attempt: 2 });
   const on = (job_id: string, ...events: object[]) =>
     hub.publish(...events.map((event) => ({ ...event, job_id })));
 
@@ -99,7 +100,7 @@ describe("core/all-jobs", () => {
     await on("a", line(), status("completed"));
     await begin();
     await on("a", line());
-    await on("a", status("running"), line());
+    await on("a", again(), line());
     await settle();
     expect(told()).to.deep.equal(["a 5", "a 6"]);
   });
@@ -108,7 +109,7 @@ describe("core/all-jobs", () => {
     open();
     await on("a", line());
     await begin();
-    await on("a", status("failed"), line("a late one"), status("running"), line());
+    await on("a", status("failed"), line("a late one"), again(), line());
     expect(told()).to.deep.equal(["a 3", "a 4", "a 5", "a 6"]);
   });
 
@@ -189,7 +190,7 @@ describe("core/all-jobs", () => {
     hub.store.around = async (call) => {
       if (call !== "heads" || !once) return;
       once = false;
-      await on("a", status("running"), line());
+      await on("a", again(), line());
     };
     const [answer] = await begin({ since: { a: { epoch, seq: 3 } } });
     await settle();

@@ -49,6 +49,7 @@ describe("core/hub", () => {
     const { epoch, created_at, updated_at, ...rest } = jobs[0]!;
     expect(rest).to.deep.equal({
       ...{ job_id: "a", seq: 5, status: "running", created_by: "t", name: "n", kind: "lora" },
+      ...{ attempt: 1, liveness: "live" },
       progress: { stage: "s" },
     });
     expect(Date.parse(updated_at)).to.be.at.least(Date.parse(created_at));
@@ -90,53 +91,57 @@ describe("core/hub", () => {
     );
     const snapshot = await hub.hub.snapshot(WATCHER, "job");
     expect(snapshot).to.include({
-      ...{ job_id: "job", tenant_id: "acme", seq: 12, name: "renamed", status: "failed", created_by: "t" },
+      ...{ job_id: "job", tenant_id: "acme", seq: 13, name: "renamed", status: "failed", created_by: "t" },
       ...{ kind: EXAMPLES.job_created.kind, dataset_id: "faces", agent_id: "agent-7" },
     });
-    expect(snapshot.products).to.deep.equal({ completed: 1, failed: 1, total: 3 });
+    expect(snapshot.products).to.deep.equal({ completed: 1, failed: 1, total: 3, progress: 60 });
     expect(snapshot.counts).to.include({
       log: 2,
       training_status: 2,
-      training_progress: 3,
-      product_completed: 3,
+      training_progress: 5,
+      product_completed: 2,
     });
     expect(Object.keys(snapshot.latest)).to.have.members([
       ...["job_created", "training_status", "product_completed", "job_updated"],
     ]);
-    expect(snapshot.latest.training_status).to.include({ seq: 12, type: "training_status", feed: "job" });
+    expect(snapshot.latest.training_status).to.include({ seq: 13, type: "training_status", feed: "job" });
     expect(snapshot.newest.map(({ product, data }) => [product, data])).to.have.deep.members([
-      [undefined, { loss: 1, stage: "s", metrics: { a: 1, b: "NaN" } }],
+      [undefined, { loss: 1, stage: "s", metrics: { a: 1, b: "NaN" }, current: 2, progress: 60, total: 3 }],
       ["p", { loss: 5 }],
     ]);
   });
 
-  it("snapshot() and points() of a missing, foreign or forbidden job are one and the same refusal", async () => {
+  it("snapshot() and series() of a missing, foreign or forbidden job are one and the same refusal", async () => {
     await make("job");
     const refusals = await Promise.all(
       [
         hub.hub.snapshot(WATCHER, "none"),
         hub.hub.snapshot({ ...WATCHER, tenantId: "other" }, "job"),
         hub.hub.snapshot({ ...WATCHER, jobs: ["mine"] }, "job"),
-        hub.hub.points(WATCHER, "none"),
-        hub.hub.points({ ...WATCHER, jobs: ["mine"] }, "job"),
+        hub.hub.series(WATCHER, { job_id: "none" }),
+        hub.hub.series({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }),
         hub.hub.page({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }),
       ].map((promise) => promise.catch((error: HubError) => JSON.stringify(error))),
     );
     expect(new Set(refusals)).to.deep.equal(new Set([JSON.stringify(new HubError("job_not_found"))]));
   });
 
-  it("points() are the raw metric points in order", async () => {
+  it("series() are the metrics of progress, up to the head", async () => {
     await hub.publish(
       progress({ step: 1, loss: 1 }),
       progress({ stage: "no numbers" }),
       progress({ step: 2, loss: "NaN" }),
     );
-    const { points, seq } = await hub.hub.points(WATCHER, "job");
-    expect(seq).to.equal(4);
-    expect(points.map((one) => [one.seq, JSON.parse(one.point).metrics])).to.deep.equal([
-      [2, { loss: 1 }],
-      [4, { loss: "NaN" }],
-    ]);
+    const { epoch } = await hub.hub.snapshot(WATCHER, "job");
+    const bucket = { attempt: 1, first_step: 1, last_step: 1, min: 1, max: 1, last: 1, count: 1, nan: 0 };
+    const none = { ...bucket, first_step: 2, last_step: 2, min: null, max: null, last: null, nan: 1 };
+    const series = [{ metric: "loss", buckets: [bucket, none] }];
+    expect(await hub.hub.series(WATCHER, { job_id: "job" })).to.deep.equal({
+      ...{ job_id: "job", epoch, seq: 4, dropped: 0, series },
+    });
+    expect(await hub.hub.series(WATCHER, { job_id: "job", metric: "other" })).to.deep.equal({
+      ...{ job_id: "job", epoch, seq: 4, dropped: 0, series: [] },
+    });
   });
 
   it("tells tenants apart that use the same job ids", async () => {

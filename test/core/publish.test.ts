@@ -1,8 +1,9 @@
 import { expect } from "chai";
 import type { Identity } from "../../src/auth.ts";
 import { HubError } from "../../src/protocol/codes.ts";
-import { EVENT_TYPES, EVENTS, STATUS_SPELLINGS } from "../../src/protocol/events.ts";
+import { EVENT_TYPES, EVENTS } from "../../src/protocol/events.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
+import { STATUS_SPELLINGS } from "../../src/protocol/status.ts";
 import type { PublishAnswer } from "../../src/protocol/types.ts";
 import { exampleOf } from "../protocol/examples.ts";
 import { line, type Scripted, sample, scripted, status, TRAINER, WATCHER } from "./scripted.ts";
@@ -19,7 +20,8 @@ describe("core/publish", () => {
   const event = (rest: object = {}) => ({ job_id: "job", ...line(), ...rest });
   const code = async (input: unknown, identity?: Identity) =>
     (await publish([input], identity)).refused[0]?.code;
-  const wires = () => hub.bus.history().map(({ wire }) => JSON.parse(wire));
+  const wires = (jobId = "job") =>
+    hub.bus.history({ tenantId: "acme", jobId }).map(({ wire }) => JSON.parse(wire));
   const stored = (answer: PublishAnswer) => answer.accepted + answer.duplicates;
 
   it("publish(events): one bad event refuses only itself, and is named by its index", async () => {
@@ -77,8 +79,8 @@ describe("core/publish", () => {
 
   it("takes other spellings of a status, and sends ours", async () => {
     for (const [spelling, own] of Object.entries(STATUS_SPELLINGS)) {
-      expect(await code({ job_id: "job", ...status(spelling) }), spelling).to.equal(undefined);
-      expect(wires().at(-1).data.status).to.equal(own);
+      expect(await code({ job_id: spelling, ...status(spelling) }), spelling).to.equal(undefined);
+      expect(wires(spelling).at(-1).data.status).to.equal(own);
     }
     expect(await code({ job_id: "job", ...status("done") })).to.equal("invalid_event");
     expect(await code({ job_id: "job", ...status("constructor") })).to.equal("invalid_event");

@@ -17,6 +17,7 @@ import type {
   SubscribeRequest,
 } from "../../src/protocol/types.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
+import { MemoryRegistry } from "../../src/store/memory-registry.ts";
 import type { Store, StoreOptions } from "../../src/store/store.ts";
 
 export const JOB: FeedName = { tenantId: "acme", jobId: "job" };
@@ -103,7 +104,7 @@ export class ScriptedBus implements Bus {
   async close(): Promise<void> {}
 }
 
-type Call = "append" | "read" | "tail" | "heads" | "job" | "jobs" | "points" | "flushTenant";
+type Call = Exclude<keyof Store, "ready" | "close">;
 
 /** A store in memory whose calls can be interrupted, and whose content can be lost. */
 export class ScriptedStore implements Store {
@@ -131,7 +132,12 @@ export class ScriptedStore implements Store {
   heads: Store["heads"] = (...args) => this.#do("heads", (store) => store.heads(...args));
   job: Store["job"] = (...args) => this.#do("job", (store) => store.job(...args));
   jobs: Store["jobs"] = (...args) => this.#do("jobs", (store) => store.jobs(...args));
-  points: Store["points"] = (...args) => this.#do("points", (store) => store.points(...args));
+  fields: Store["fields"] = (...args) => this.#do("fields", (store) => store.fields(...args));
+  series: Store["series"] = (...args) => this.#do("series", (store) => store.series(...args));
+  touch: Store["touch"] = (...args) => this.#do("touch", (store) => store.touch(...args));
+  tenants: Store["tenants"] = (...args) => this.#do("tenants", (store) => store.tenants(...args));
+  due: Store["due"] = (...args) => this.#do("due", (store) => store.due(...args));
+  defer: Store["defer"] = (...args) => this.#do("defer", (store) => store.defer(...args));
   flushTenant: Store["flushTenant"] = (...args) =>
     this.#do("flushTenant", (store) => store.flushTenant(...args));
 
@@ -176,6 +182,11 @@ export function scripted({ store: storeOptions, ...rest }: ScriptedOptions = {})
     releaseMs: 10_000,
     positionIntervalMs: 10_000,
     timeoutMs: 5_000,
+    presenceIntervalMs: 0,
+    instanceTimeoutMs: 3_000,
+    staleMs: 60_000,
+    lostMs: 900_000,
+    registry: new MemoryRegistry({ instanceId: "hub-test" }),
     ...rest,
     store,
     bus,
@@ -192,7 +203,7 @@ export function scripted({ store: storeOptions, ...rest }: ScriptedOptions = {})
       }
     },
     async close() {
-      hub.close();
+      await hub.close();
       await store.close();
     },
   };

@@ -1,6 +1,6 @@
-/** Jobs over HTTP: list, create, snapshot, raw series. */
+/** Jobs over HTTP: list, create, snapshot, series. */
 import { expect } from "chai";
-import type { JobSummary } from "../../src/protocol/types.ts";
+import type { JobSummary, SeriesAnswer } from "../../src/protocol/types.ts";
 import { line, progress, startTestHub, status, TENANT, type TestHub } from "../support/hub.ts";
 import { expectError, JOBS, type Reply, type RequestOptions, request } from "./request.ts";
 
@@ -97,8 +97,10 @@ for (const redis of ["memory", "plain"] as const) {
         ...{ job_id: "made", tenant_id: TENANT, name: "A run", kind: "lora", tags: ["x"], seq: 1 },
         created_by: "olga",
       });
-      expect(reply.json.urls).to.have.all.keys("snapshot", "events", "series", "socket_io");
-      for (const name of ["snapshot", "events", "series"])
+      expect(reply.json.urls).to.have.all.keys(
+        ...["snapshot", "events", "series", "presence", "commands", "heartbeat", "socket_io"],
+      );
+      for (const name of ["snapshot", "events", "series", "presence"])
         expect((await request(hub, reply.json.urls[name], { role: "watcher" })).status, name).to.equal(200);
       expect(reply.json.urls.snapshot).to.equal(`${JOBS}/made`);
     });
@@ -171,36 +173,73 @@ for (const redis of ["memory", "plain"] as const) {
       expect(ids(await get(""))).to.have.members(["__proto__", "constructor", "toString", ".", "..", "-"]);
     });
 
-    it("GET series gives the raw points, by metric and by step", async () => {
+    it("GET series is the answer of the verb: by metric, rank, product and step, in so many buckets", async () => {
       const metrics = { acc: 0.5 };
       for (let step = 1; step <= 5; step++)
-        await hub.publish(
-          progress("run", { step, epoch: step / 10, loss: 1 / step, ...(step === 3 && { metrics }) }),
-        );
+        await hub.publish(progress("run", { step, loss: 1 / step, ...(step === 3 && { metrics }) }));
+      await hub.publish({ ...progress("run", { step: 9, loss: 7 }), rank: 1, product: "p" });
       const all = (await get("/run/series")).json;
-      expect(all).to.include({ job_id: "run", seq: 6 });
-      expect(
-        all.metrics.loss.map(({ step, value }: { step: number; value: number }) => [step, value]),
-      ).to.deep.equal([1, 2, 3, 4, 5].map((step) => [step, 1 / step]));
-      expect(all.metrics.loss[0]).to.include({ seq: 2, step: 1, epoch: 0.1 });
-      expect(all.metrics.acc).to.have.length(1);
-      const some = (await get("/run/series?metric=loss&from=2&to=4")).json;
-      expect(Object.keys(some.metrics)).to.deep.equal(["loss"]);
-      expect(some.metrics.loss.map(({ step }: { step: number }) => step)).to.deep.equal([2, 3, 4]);
-      expect((await get("/run/series?metric=nothing")).json.metrics).to.deep.equal({});
+      expect(all).to.have.all.keys("job_id", "epoch", "seq", "series", "dropped");
+      expect(all).to.include({ job_id: "run", seq: 7, dropped: 0 });
+      const one = { attempt: 1, count: 1, nan: 0 };
+      const bucket = (step: number, value: number) => ({
+        ...{ ...one, first_step: step, last_step: step, min: value, max: value, last: value },
+      });
+      const losses = [1, 2, 3, 4, 5].map((step) => bucket(step, 1 / step));
+      expect(all.series).to.deep.equal([
+        { metric: "loss", buckets: losses },
+        { metric: "acc", buckets: [bucket(3, 0.5)] },
+        { metric: "loss", rank: 1, product: "p", buckets: [bucket(9, 7)] },
+      ]);
+      const some = async (query: string) => (await get(`/run/series?${query}`)).json.series;
+      expect(await some("metric=loss&from=2&to=4")).to.deep.equal([
+        { metric: "loss", buckets: losses.slice(1, 4) },
+      ]);
+      expect(await some("rank=1")).to.deep.equal(all.series.slice(2));
+      expect(await some("product=p&metric=loss")).to.deep.equal(all.series.slice(2));
+      expect(await some("metric=acc&rank=0")).to.deep.equal(all.series.slice(1, 2));
+      expect(await some("metric=loss&rank=0&points=1")).to.deep.equal([
+        {
+          metric: "loss",
+          buckets: [{ ...one, first_step: 1, last_step: 5, min: 1 / 5, max: 1, last: 1 / 5, count: 5 }],
+        },
+      ]);
+      expect(await some("metric=nothing")).to.deep.equal([]);
       await hub.publish(line("bare"));
-      expect((await get("/bare/series")).json.metrics).to.deep.equal({});
+      expect((await get("/bare/series")).json.series).to.deep.equal([]);
+    });
+
+    it("GET series refuses wrong queries, and jobs that are not there", async () => {
+      await hub.publish(line("run"));
       expectError(await get("/missing/series"), "job_not_found");
-      for (const query of ["from=x", "to=-1", "from=1&from=2", "metric=a&metric=b", "from="])
+      expectError(await get("/run/series", { jobs: ["mine"] }), "job_not_found");
+      for (const query of [
+        ...[
+          "from=x",
+          "to=-1",
+          "from=1&from=2",
+          "metric=a&metric=b",
+          "from=",
+          "metric=",
+          "rank=1.5",
+          "rank=-1",
+        ],
+        ...["points=0", "points=1025", "points=x", `metric=${"x".repeat(65)}`, "product=", "rank=1000001"],
+      ])
         expectError(await get(`/run/series?${query}`), "invalid_request");
     });
 
-    it("GET series keeps what is no number, and metrics of any name", async () => {
+    it("GET series counts what is no number, and takes metrics of any name", async () => {
       const metrics = JSON.parse('{"toString": 1, "constructor": "Infinity", "a/b c": 1e20}');
       await hub.publish(progress("odd", { step: 1, loss: "NaN", metrics }));
-      const { text } = await get("/odd/series");
-      expect(text).to.include('"toString":[').and.to.include('"constructor":[').and.to.include('"a/b c":[');
-      expect(text).to.include('"value":"NaN"').and.to.include('"value":"Infinity"');
+      const { series } = (await get("/odd/series")).json as SeriesAnswer;
+      const found = series.map(({ metric, buckets }) => [metric, buckets[0]?.last, buckets[0]?.nan]);
+      expect(found).to.have.deep.members([
+        ["toString", 1, 0],
+        ["constructor", null, 1],
+        ["a/b c", 1e20, 0],
+        ["loss", null, 1],
+      ]);
     });
   });
 }

@@ -14,6 +14,7 @@ const JOB = {
   status: "queued",
   progress: 20,
   tags: ["a", "b"],
+  products_total: 7,
 } as const;
 
 export const EXAMPLES: { [T in EventType]: Full<EventMap[T]> } = {
@@ -88,8 +89,13 @@ export const EXAMPLES: { [T in EventType]: Full<EventMap[T]> } = {
     ],
   },
   job_created: { ...JOB, tags: [...JOB.tags], created_by: "me" },
-  job_updated: { ...JOB, tags: [...JOB.tags], updated_by: "me" },
-  job_liveness: { liveness: "stale", reason: "silent", last_seen: "2026-01-02T03:04:05Z" },
+  job_updated: { ...JOB, tags: [...JOB.tags], commands: ["pause", "custom"], updated_by: "me" },
+  job_liveness: {
+    liveness: "stale",
+    reason: "silent",
+    last_seen: "2026-01-02T03:04:05Z",
+    last_step_at: "2026-01-02T03:04:04Z",
+  },
   dataset_update: {
     dataset_id: "faces",
     action: "updated",
@@ -114,6 +120,13 @@ export const EXAMPLES: { [T in EventType]: Full<EventMap[T]> } = {
     command_id: "c-1",
     action: "pause",
     state: "requested",
+    args: { why: "lunch" },
+    all: true,
+    timeout_ms: 1_000,
+    targets: ["trainer-1"],
+    answered: 1,
+    code: "command_failed",
+    data: { step: 7 },
     message: "by the dashboard",
     requested_by: "me",
   },

@@ -20,7 +20,7 @@ import {
 describe("sockets: connect", () => {
   let hub: TestHub;
   before(async () => {
-    hub = await startTestHub({ env: { TRAINWIRE_INSTANCE_ID: "hub-7" } });
+    hub = await startTestHub({ env: { TRAINWIRE_INSTANCE_ID: "hub-7", TRAINWIRE_TOKEN_GRACE_MS: "100" } });
   });
   after(() => hub.close());
 
@@ -164,7 +164,7 @@ describe("sockets: connect", () => {
       const welcome = await expiring.connected();
       const { code, meaning } = CLOSES.token_expired;
       const closing = await expiring.next<Closing>("closing");
-      expect(closing).to.deep.equal({ reason: "token_expired", code, reconnect: false, message: meaning });
+      expect(closing).to.deep.equal({ reason: "token_expired", code, reconnect: true, message: meaning });
       // The transport is closed, not the socket: a server-side disconnect would say "io server disconnect".
       expect(await expiring.next("disconnect")).to.equal("transport close");
       expect(Date.now() - Date.parse(welcome.expires_at)).to.be.within(0, 3_000);

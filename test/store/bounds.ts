@@ -246,26 +246,31 @@ export function bounds(open: Open): void {
         progress({ metrics: { a: "NaN" } }),
       ];
       const { position } = await store.append(FEED, entries, created());
-      expect(await store.points(TENANT, JOB)).to.deep.equal({
-        ...{ epoch: position?.epoch, seq: 5 },
-        points: [
-          { seq: 2, point: '{"step":1,"metrics":{"loss":1}}' },
-          { seq: 5, point: '{"metrics":{"a":"NaN"}}' },
+      const bucket = { attempt: 1, first_step: 1, last_step: 1, min: 1, max: 1, last: 1, count: 1, nan: 0 };
+      const none = { first_step: null, last_step: null, min: null, max: null, last: null, nan: 1 };
+      expect(await store.series(TENANT, JOB, {})).to.deep.equal({
+        ...{ job_id: JOB, epoch: position?.epoch, seq: 5, dropped: 0 },
+        series: [
+          { metric: "loss", buckets: [bucket] },
+          { metric: "a", buckets: [{ ...bucket, ...none }] },
         ],
       });
     });
 
-    it("are the newest so many", async () => {
-      const store = await using({ maxPoints: 20 });
-      for (let i = 0; i < 5; i++) {
-        const batch = Array.from({ length: 9 }, (_, k) => progress({ step: i * 9 + k, loss: 1 }));
-        expect(seqsOf((await store.append(FEED, batch, created())).stored)).to.have.length(9);
+    it("are all in the curves, in so many buckets, however many they are", async () => {
+      const store = await using();
+      const last: number[] = [];
+      for (let i = 0; i < 15; i++) {
+        const batch = Array.from({ length: 100 }, (_, k) =>
+          progress({ step: i * 100 + k, loss: 1 / (k + 1) }),
+        );
+        expect(seqsOf((await store.append(FEED, batch, created())).stored)).to.have.length(100);
+        const buckets = (await store.series(TENANT, JOB, {}))?.series[0]?.buckets ?? [];
+        expect(buckets.reduce((sum, { count }) => sum + count, 0)).to.equal((i + 1) * 100);
+        last.push(buckets.length);
       }
-      const points = (await store.points(TENANT, JOB))?.points ?? [];
-      expect(points.map(({ seq }) => seq)).to.deep.equal(Array.from({ length: 20 }, (_, i) => 27 + i));
-      expect(points.map(({ point }) => JSON.parse(point).step)).to.deep.equal(
-        Array.from({ length: 20 }, (_, i) => 25 + i),
-      );
+      expect(last.slice(0, 10)).to.deep.equal(Array.from({ length: 10 }, (_, i) => (i + 1) * 100));
+      for (const length of last.slice(10)) expect(length).to.be.within(512, LIMITS.seriesBuckets as number);
     });
   });
 

@@ -1,7 +1,7 @@
 /** Entries as the core makes them (core/publish.ts), and what to expect of them. */
 import { EVENTS } from "../../src/protocol/events.ts";
 import type { EventMap, EventType, PublishedEvent } from "../../src/protocol/types.ts";
-import { type CheckedEvent, endsJob, isJobProgress, reduce } from "../../src/store/reduce.ts";
+import { type CheckedEvent, isJobProgress, lifeOf, reduce } from "../../src/store/reduce.ts";
 import type { Entry, Page, ReadOptions, Store, Stored } from "../../src/store/store.ts";
 
 export const TENANT = "acme";
@@ -28,15 +28,16 @@ export function entryOf<T extends EventType>(type: T, data: EventMap[T], envelop
     tenantFeed: kind.tenantFeed === "merged" ? isJobProgress(event) && "merged" : kind.tenantFeed,
     head: JSON.stringify(head).slice(1, -1),
     data: JSON.stringify(data),
-    patch: reduce(event),
-    ...endsJob(event),
+    patch: reduce(event, () => JSON.stringify({ ...head, type: "training_progress" }).slice(1, -1)),
+    ...lifeOf(event),
+    ...(attempt !== undefined && { attempt }),
   };
 }
 
 export const log = (message = "a line") => entryOf("log", { message });
 export const sample = (step = 1) => entryOf("sample_generated", { step, url: "https://samples.test/1.png" });
-export const status = (value: EventMap["training_status"]["status"]) =>
-  entryOf("training_status", { status: value });
+export const status = (value: EventMap["training_status"]["status"], envelope?: Envelope) =>
+  entryOf("training_status", { status: value }, envelope);
 export const progress = (data: EventMap["training_progress"], envelope?: Envelope) =>
   entryOf("training_progress", data, envelope);
 export const product = (name: string, data: EventMap["product_completed"] = {}) =>
@@ -55,7 +56,8 @@ export function progressOfTexts(fields: ReadonlyArray<readonly [string, string]>
   if (metrics.length > 0) plain.push(`"metrics":{${metrics.join(",")}}`);
   const data = `{${plain.join(",")}}`;
   const key = entry.patch.merge?.key as string;
-  return { ...entry, data, patch: { merge: { key, attempt: 1, fields }, point: `{"metrics":${data}}` } };
+  const point = `{"metrics":{${metrics.join(",")}}}`;
+  return { ...entry, data, patch: { merge: { key, fields }, point } };
 }
 
 export const withId = (id: string, entry: Entry = log(id)): Entry => ({ ...entry, id });

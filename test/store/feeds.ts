@@ -116,7 +116,7 @@ export function feeds(open: Open): void {
       });
       expect(await store.heads(TENANT, [FEED, TENANT_FEED])).to.deep.equal([undefined, undefined]);
       expect(await store.job(TENANT, JOB)).to.equal(undefined);
-      expect(await store.points(TENANT, JOB)).to.equal(undefined);
+      expect(await store.series(TENANT, JOB, {})).to.equal(undefined);
       expect(await store.jobs(TENANT, { limit: 10 })).to.deep.equal([]);
       expect(await store.tail(FEED, 10, undefined)).to.equal(0);
       await store.flushTenant(TENANT);

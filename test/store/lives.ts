@@ -38,7 +38,7 @@ export function lives(open: Open): void {
     await subject.pass(1_001 * SECOND);
     expect(await alive()).to.equal(false);
     expect(await subject.store.job(TENANT, JOB)).to.equal(undefined);
-    expect(await subject.store.points(TENANT, JOB)).to.equal(undefined);
+    expect(await subject.store.series(TENANT, JOB, {})).to.equal(undefined);
     expect(await subject.store.jobs(TENANT, { limit: 10 })).to.deep.equal([]);
     expect((await readAll(subject.store)).epoch).to.equal(null);
   });
@@ -47,7 +47,7 @@ export function lives(open: Open): void {
     await append(log(), status("completed"), log());
     await subject.pass(90 * SECOND);
     expect(await alive()).to.equal(true);
-    await append(status("running"));
+    await append(status("running", { attempt: 2 }));
     await subject.pass(900 * SECOND);
     expect(await alive()).to.equal(true);
     await append(status("cancelled"));
@@ -77,7 +77,7 @@ export function lives(open: Open): void {
     const state = await subject.store.job(TENANT, JOB);
     expect(Object.fromEntries(state?.counts ?? [])).to.deep.equal({ "type:job_created": 1, "type:log": 2 });
     expect(Object.keys(Object.fromEntries(state?.fields ?? []))).to.not.include("loss");
-    expect((await subject.store.points(TENANT, JOB))?.points).to.deep.equal([]);
+    expect((await subject.store.series(TENANT, JOB, {}))?.series).to.deep.equal([]);
     const read = await subject.store.read(FEED, {
       ...{ epoch: first.position?.epoch as string, after: 1, limit: 10, bytes: 1_000, streams: ["events"] },
     });

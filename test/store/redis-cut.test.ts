@@ -75,7 +75,10 @@ for (const [name, shared] of [
             expect(page.seq).to.equal(1 + before.length + BATCH.length);
             const state = await subject.store.job(TENANT, FEED.jobId);
             expect(state?.counts.get("type:training_progress")).to.equal(1);
-            expect((await subject.store.points(TENANT, FEED.jobId))?.points).to.have.length(1);
+            const answer = await subject.store.series(TENANT, FEED.jobId, {});
+            expect(answer?.series.map(({ buckets }) => buckets.map(({ count }) => count))).to.deep.equal([
+              [1],
+            ]);
             await subject.raw.unlink(...(await subject.allKeys()));
           }
         }
@@ -152,7 +155,7 @@ for (const [name, shared] of [
         store.heads(TENANT, [FEED]),
         store.job(TENANT, FEED.jobId),
         store.jobs(TENANT, { limit: 5 }),
-        store.points(TENANT, FEED.jobId),
+        store.series(TENANT, FEED.jobId, {}),
         store.flushTenant(TENANT),
       ];
       for (const call of await Promise.allSettled(calls)) {

@@ -69,6 +69,8 @@ export async function startTestHub(options: TestHubOptions = {}): Promise<TestHu
     PORT: "0",
     JWT_SECRET: SECRET,
     TRAINWIRE_KEY_PREFIX: prefix,
+    // Most tests count positions.
+    TRAINWIRE_PRESENCE_INTERVAL_MS: "0",
     ...(url !== undefined && { REDIS_URL: url }),
     ...env,
   });

@@ -3,15 +3,20 @@
 -- KEYS   1 tenant meta, 2 tenant events, 3 tenant channel, 4 tenant newest (hash), 5 its order (zset),
 --        6 jobs with unshown progress (set), 7 index of jobs (zset by creation), 8 tenant ids (zset),
 --        9 tenant producers (hash), and for a job: 10 meta, 11 events, 12 log, 13 channel, 14 newest (hash),
---        15 members (hash), 16 raw points (list), 17 ids (zset), 18 producers (hash)
+--        15 members (hash), 16 raw points (list), 17 ids (zset), 18 producers (hash), 19 series (hash), 20 buckets
+--        (hash), and 21 the tenant's deadlines (zset)
 -- ARGV   generation, epoch for a new job feed, epoch for a new tenant feed, job id ('' for the tenant's own feed),
 --        limits: events, log lines, bytes, points, jobs, life finished (ms), life silent (ms), ids, producers,
 --        conflation keys, merged fields, tenant newest; number of entries; 1 if `created` for a new job follows them;
 --        then of each: flags, type, head, data, and what the flags say
 --        flags: class d|c, stream e|l, tenant feed 0|1|m, latest 0|1, ends y|n|-, and in this order what follows:
---        i id; p producer, incarnation, n; s number of fields to set, pairs; a set, member;
---        m conflation key, attempt, number of fields to merge, pairs; x point
--- Returns { epoch, then of each entry but `created`: 'a' seq (accepted), 'd' seq (duplicate) or 'r' code (refused) }
+--        i id; p producer, incarnation, n; a attempt; v 1|0 a trainer lives, or none is expected;
+--        o number of fields that must be so, pairs; s number of fields to set, pairs ('' takes away);
+--        t status, the statuses that it may follow (`,running,paused,`); c product, c|f, total or '', head of progress;
+--        n products in all, head of progress or ''; e head of progress of the completed job;
+--        u number of deadlines, pairs (what, ms or ''); m conflation key, number of fields to merge, pairs; x point
+-- Returns { epoch, 1 if a job that counts as stale or lost has given a sign of life, raw points in the list (0: none was
+--        added), then of each entry but `created`: 'a' seq (accepted), 'd' seq (duplicate) or 'r' code (refused) }
 --
 -- Nothing after the mark can fail on good input: what is written was read before, and so its type checked.
 
@@ -41,9 +46,16 @@ local function parse_entry()
     local flag = string.sub(flags, i, i)
     if flag == 'i' then entry.id = arg()
     elseif flag == 'p' then entry.producer, entry.incarnation, entry.n = arg(), arg(), arg()
+    elseif flag == 'a' then entry.attempt = tonumber(arg())
+    elseif flag == 'v' then entry.alive = arg()
+    elseif flag == 'o' then entry.only_if = pairs_of(tonumber(arg()))
     elseif flag == 's' then entry.set = pairs_of(tonumber(arg()))
-    elseif flag == 'a' then entry.add_set, entry.add_member = arg(), arg()
-    elseif flag == 'm' then entry.key, entry.attempt, entry.fields = arg(), tonumber(arg()), pairs_of(tonumber(arg()))
+    elseif flag == 't' then entry.to, entry.from = arg(), arg()
+    elseif flag == 'c' then entry.product, entry.outcome, entry.total, entry.progress = arg(), arg(), tonumber(arg()), arg()
+    elseif flag == 'n' then entry.total, entry.progress = tonumber(arg()), arg()
+    elseif flag == 'e' then entry.progress_done = arg()
+    elseif flag == 'u' then entry.deadlines = pairs_of(tonumber(arg()))
+    elseif flag == 'm' then entry.key, entry.fields = arg(), pairs_of(tonumber(arg()))
     else entry.point = arg() end
   end
   return entry
@@ -60,21 +72,36 @@ local function the_tenant()
 end
 
 local counters, counter_names = {}, {}
+-- The job's fields as they are, and as the entries accepted so far make them: JSON text, nil for none.
+local fields, changed_fields = {}, {}
+local job_progress = 'training_progress\31\31'
 local meta, keys
 if is_job then
   local known = {}
-  local function count(name)
+  local function read(name)
     if not known[name] then counter_names[#counter_names + 1] = name end
     known[name] = true
   end
-  count('type:job_created')
+  read('type:job_created')
+  for _, name in ipairs({ 'status', 'status_attempt', 'attempt', 'liveness' }) do read('field:' .. name) end
   for _, entry in ipairs(entries) do
-    count('type:' .. entry.type)
-    if entry.add_set then count('set:' .. entry.add_set) end
+    read('type:' .. entry.type)
+    if entry.attempt or entry.product or entry.total or entry.progress_done then
+      for _, name in ipairs({ 'products:completed', 'products:failed', 'field:products_total', 'field:products_progress',
+        'type:training_progress' }) do read(name) end
+    end
+    if entry.only_if then
+      for f = 1, #entry.only_if, 2 do read('field:' .. entry.only_if[f]) end
+    end
   end
   meta = open_meta(KEYS[10], generation, ARGV[2], limits.silent, counter_names)
-  keys = { e = KEYS[11], l = KEYS[12], newest = KEYS[14], members = KEYS[15], points = KEYS[16], ids = KEYS[17], producers = KEYS[18] }
-  for i, name in ipairs(counter_names) do counters[name] = tonumber(meta.more[i] or 0) end
+  keys = { e = KEYS[11], l = KEYS[12], newest = KEYS[14], members = KEYS[15], points = KEYS[16], ids = KEYS[17],
+    producers = KEYS[18], series = KEYS[19], buckets = KEYS[20] }
+  for i, name in ipairs(counter_names) do
+    local value = meta.more[i]
+    if string.sub(name, 1, 6) ~= 'field:' then counters[name] = tonumber(value or 0)
+    elseif value and value ~= '' then fields[string.sub(name, 7)] = value end
+  end
   if is_broken(meta) then
     withdraw_copies(the_tenant(), job_id, meta)
     if not meta.is_new then repair(meta, keys) end
@@ -84,7 +111,7 @@ else
   keys = { e = KEYS[2], ids = KEYS[8], producers = KEYS[9] }
 end
 local fresh = meta.is_new -- what lies under the other keys belongs to a feed that is gone
-local answers = { meta.stored_epoch }
+local answers = { meta.stored_epoch, '0', '0' }
 
 if fresh and is_job then
   if ARGV[18] == '1' and not (entries[1] and entries[1].type == 'job_created') then
@@ -134,9 +161,64 @@ local producers = known('HMGET', keys.producers, 'producer', function(text)
 end)
 local newest = is_job and known('HMGET', keys.newest, 'key', unpack_newest)
 
+-- What the job is by its attempts and products. Numbers that the hub counts itself, or whole numbers of the envelope.
+local ENDED = { ['"completed"'] = true, ['"failed"'] = true, ['"cancelled"'] = true }
+local attempt, status_attempt = tonumber(fields.attempt or 1), tonumber(fields.status_attempt or 1)
+local function change_field(name, json)
+  fields[name], changed_fields[name] = json, json or ''
+end
+
+local counted_products = {}
+-- What is known of a product in the attempt: { seq, outcome, stored }.
+local function product_of(entry)
+  local member = int(entry.attempt or attempt) .. '\31' .. entry.product
+  if counted_products[member] == nil then
+    local stored = not fresh and redis.call('HGET', keys.members, member)
+    local at, outcome = string.match(stored or '', '^(%d+) (%a)')
+    counted_products[member] = at and { seq = tonumber(at), outcome = outcome, stored = at .. ' ' .. outcome } or false
+  end
+  return counted_products[member], member
+end
+
+local function done_in(of_attempt)
+  if of_attempt > attempt then return 0 end
+  return counters['products:completed'] + counters['products:failed']
+end
+
+-- Returns the code of a refusal, or the seq of a duplicate, or nothing.
+local function check_products(entry)
+  local own = entry.attempt or attempt
+  if own < attempt then return end
+  local done = done_in(own)
+  if entry.product then
+    local before = product_of(entry)
+    if before and not (before.outcome == 'f' and entry.outcome == 'c') then return nil, before.seq end
+    if not before then
+      if done >= limits.keys then return 'too_many_keys' end
+      done = done + 1
+    end
+  end
+  if done > (entry.total or tonumber(fields.products_total or done)) then return 'invalid_total' end
+end
+
+local function is_illegal(entry)
+  if not entry.to or not fields.status then return false end
+  local own = entry.attempt or attempt
+  if own ~= status_attempt then return own < status_attempt end
+  return not string.find(entry.from, ',' .. string.sub(fields.status, 2, -2) .. ',', 1, true)
+end
+
+local function is_as_expected(only_if)
+  if fresh then return false end
+  for f = 1, #only_if, 2 do
+    if (fields[only_if[f]] or '') ~= only_if[f + 1] then return false end
+  end
+  return true
+end
+
 local seq = meta.seq
 local job_exists = not fresh
-local new_producers, new_keys, new_members = 0, 0, 0
+local new_producers, new_keys = 0, 0
 -- Returns the code of a refusal, or the seq of a duplicate, or nothing.
 local function check(entry)
   if entry.id and ids[entry.id] then return nil, ids[entry.id] end
@@ -151,14 +233,16 @@ local function check(entry)
     end
   end
   if entry.type == 'job_created' and job_exists then return 'job_exists' end
-  if entry.add_set and measure('HLEN', keys.members) + new_members >= limits.keys
-    and redis.call('HEXISTS', keys.members, entry.add_set .. '\31' .. entry.add_member) == 0 then
-    return 'too_many_keys'
+  if entry.only_if and not is_as_expected(entry.only_if) then return 'conflict' end
+  if is_illegal(entry) then return 'invalid_transition' end
+  if entry.product or entry.total then
+    local code, duplicate = check_products(entry)
+    if code or duplicate then return code, duplicate end
   end
   if entry.key == '' or not is_job then return end
   local value = newest[entry.key]
   if not value and measure('HLEN', keys.newest) + new_keys >= limits.keys then return 'too_many_keys' end
-  if value and value.attempt == entry.attempt then
+  if value and value.attempt == (entry.attempt or attempt) then
     local size = value.size
     for f = 1, #entry.fields, 2 do
       if not value.fields[entry.fields[f]] then size = size + 1 end
@@ -170,11 +254,12 @@ end
 local function merge(entry)
   local value = newest[entry.key]
   if not value then new_keys = new_keys + 1 end
-  if not value or entry.attempt > value.attempt then
-    value = { attempt = entry.attempt, size = 0, fields = {} }
+  local own = entry.attempt or attempt
+  if not value or own > value.attempt then
+    value = { attempt = own, size = 0, fields = {} }
     newest[entry.key] = value
   end
-  if entry.attempt < value.attempt then return end
+  if own < value.attempt then return end
   for f = 1, #entry.fields, 2 do
     if not value.fields[entry.fields[f]] then value.size = value.size + 1 end
     value.fields[entry.fields[f]] = entry.fields[f + 1]
@@ -183,6 +268,48 @@ local function merge(entry)
 end
 
 local accepted, life = {}, meta.life
+local is_seen = false
+-- What an event says of the job's attempt, status and life.
+local function follow(entry)
+  if entry.attempt and entry.attempt > attempt then
+    attempt = entry.attempt
+    change_field('attempt', int(attempt))
+    counters['products:completed'], counters['products:failed'] = 0, 0
+    change_field('products_progress', nil)
+  end
+  if entry.to then
+    status_attempt = entry.attempt or attempt
+    change_field('status', '"' .. entry.to .. '"')
+    change_field('status_attempt', int(status_attempt))
+  end
+  if entry.alive == '0' then
+    change_field('liveness', nil)
+  elseif entry.alive == '1' then
+    is_seen = true
+    if not fields.liveness and not ENDED[fields.status] then change_field('liveness', '"live"') end
+  end
+  for f = 1, #entry.set, 2 do
+    change_field(entry.set[f], entry.set[f + 1] ~= '' and entry.set[f + 1] or nil)
+  end
+end
+
+local function count_product(entry)
+  if (entry.attempt or attempt) < attempt then return end
+  local before, member = product_of(entry)
+  if before then counters['products:failed'] = counters['products:failed'] - 1 end
+  local counter = entry.outcome == 'f' and 'products:failed' or 'products:completed'
+  counters[counter] = counters[counter] + 1
+  counted_products[member] = { seq = entry.seq, outcome = entry.outcome, stored = before and before.stored, changed = true }
+  if entry.total then change_field('products_total', int(entry.total)) end
+  local total, text = tonumber(fields.products_total), ''
+  if total then
+    change_field('products_progress', int(20 + math.floor(done_in(attempt) * 60 / math.max(total, 1))))
+    text = ',"total":' .. int(total)
+  end
+  entry.head = entry.head .. ',"products":{"completed":' .. int(counters['products:completed']) .. ',"failed":'
+    .. int(counters['products:failed']) .. text .. ',"progress":' .. (fields.products_progress or '0') .. '}'
+end
+
 local function accept(entry)
   seq = seq + 1
   entry.seq = seq
@@ -194,15 +321,48 @@ local function accept(entry)
     producers[entry.producer] = { incarnation = entry.incarnation, n = entry.n, seq = seq,
       stored = before and before.stored, changed = true }
   end
-  if entry.add_set then new_members = new_members + 1 end
+  if is_job then follow(entry) end
+  if entry.product then count_product(entry) end
   if is_job and entry.key ~= '' then merge(entry) end
   if entry.ends == 'y' then life = limits.finished elseif entry.ends == 'n' then life = limits.silent end
   accepted[#accepted + 1] = entry
 end
 
+-- The job's percentage that follows from its products, as progress of the hub's own.
+local function tell_progress(head)
+  local total = fields.products_total
+  if not total then return end
+  if newest[job_progress] == nil and not fresh then
+    local stored = redis.call('HGET', keys.newest, job_progress)
+    newest[job_progress] = stored and unpack_newest(stored) or nil
+  end
+  local done = int(done_in(attempt))
+  local told = { '"current"', done, '"progress"', fields.products_progress, '"total"', total }
+  accept({ class = 'c', stream = 'e', tenant = 'm', latest = false, ends = '-', type = 'training_progress', head = head,
+    data = '{"current":' .. done .. ',"progress":' .. fields.products_progress .. ',"total":' .. total .. '}', set = NONE,
+    key = job_progress, attempt = attempt, fields = told, silent = true })
+end
+
+local function take(entry)
+  if entry.progress_done and fields.products_total then
+    change_field('products_progress', '100')
+    tell_progress(entry.progress_done)
+  end
+  accept(entry)
+  if entry.total and not entry.product then
+    change_field('products_total', int(entry.total))
+    if entry.progress ~= '' then
+      change_field('products_progress', int(20 + math.floor(done_in(attempt) * 60 / math.max(entry.total, 1))))
+    end
+  end
+  if (entry.product or entry.total) and entry.progress ~= '' and (entry.attempt or attempt) == attempt then
+    tell_progress(entry.progress)
+  end
+end
+
 for _, entry in ipairs(entries) do
   local code, duplicate = check(entry)
-  if not code and not duplicate then accept(entry) end
+  if not code and not duplicate then take(entry) end
   if not entry.silent then
     answers[#answers + 1] = code and 'r' or duplicate and 'd' or 'a'
     answers[#answers + 1] = code or int(duplicate or entry.seq)
@@ -218,8 +378,9 @@ for _, entry in ipairs(accepted) do
     if entry.tenant == 'm' then has_progress = true end
     if entry.ends == 'y' then endings = endings + 1 end
     if entry.class == 'd' and measure('XLEN', keys[entry.stream]) == 0 then meta.bytes[entry.stream] = 0 end
-    if entry.add_set then measure('HLEN', keys.members) end
+    if entry.product then measure('HLEN', keys.members) end
     if entry.point then measure('LLEN', keys.points) end
+    if entry.deadlines or changed_fields.liveness then measure('ZCARD', KEYS[21]) end
   end
 end
 
@@ -242,7 +403,7 @@ local unshown, shown, progress = in_set, false, {}
 if endings > 0 and (in_set or has_progress) then
   sizes[KEYS[4]] = redis.call('HLEN', KEYS[4])
   sizes[KEYS[5]] = redis.call('ZCARD', KEYS[5])
-  for i, key in ipairs({ 'training_progress\31\31', 'training_progress\31\0310' }) do
+  for i, key in ipairs({ job_progress, 'training_progress\31\0310' }) do
     local stored = not newest[key] and not fresh and redis.call('HGET', keys.newest, key)
     progress[i] = newest[key] or stored and unpack_newest(stored) or false
   end
@@ -254,7 +415,8 @@ if writes_tenant then begin_tenant(tenant, tenant.meta.seq + copies + endings, n
 if is_job then
   if writes_tenant then begin(meta, seq, now, 'v', meta.epoch, 't', tenant.meta.seq) else begin(meta, seq, now) end
   if fresh then
-    redis.call('UNLINK', keys.e, keys.l, keys.newest, keys.members, keys.points, keys.ids, keys.producers)
+    redis.call('UNLINK', keys.e, keys.l, keys.newest, keys.members, keys.points, keys.ids, keys.producers, keys.series,
+      keys.buckets)
     meta.changes = { 'created', now }
   end
 end
@@ -266,7 +428,7 @@ local function makes(key, list)
 end
 local outbox = is_job and new_outbox(KEYS[13]) or tenant.outbox
 local added = { e = 0, l = 0 }
-local latest, state, counted, points = {}, {}, {}, {}
+local latest, counted, points = {}, {}, {}
 
 local function add(entry)
   meta.seq = entry.seq
@@ -288,14 +450,7 @@ local function patch(entry)
   counted[counter] = true
   counters[counter] = counters[counter] + 1
   if entry.latest then latest[entry.type] = entry end
-  for f = 1, #entry.set, 2 do state[entry.set[f]] = entry.set[f + 1] end
   if entry.point then points[#points + 1] = int(entry.seq) .. ' ' .. entry.point end
-  if not entry.add_set then return end
-  counter = 'set:' .. entry.add_set
-  counted[counter] = true
-  counters[counter] = counters[counter]
-    + redis.call('HSETNX', keys.members, entry.add_set .. '\31' .. entry.add_member, entry.seq)
-  makes(keys.members)
 end
 
 local function tell_tenant(entry)
@@ -354,6 +509,16 @@ if is_job then
     end
   end
   set_all('HSET', keys.newest, newest_list)
+  local product_list = {}
+  -- With what was known before, for `repair`.
+  for member, product in pairs(counted_products) do
+    if product and product.changed then
+      product_list[#product_list + 1] = member
+      product_list[#product_list + 1] = int(product.seq) .. ' ' .. product.outcome
+        .. (product.stored and ' ' .. product.stored or '')
+    end
+  end
+  set_all('HSET', keys.members, product_list)
   set_all('RPUSH', keys.points, points)
   if #points > 0 and sizes[keys.points] + #points > limits.points then
     redis.call('LTRIM', keys.points, -limits.points, -1)
@@ -377,7 +542,22 @@ if is_job then
   change('updated', now)
   if shown then change('f', now) end
   for counter in pairs(counted) do change(counter, counters[counter]) end
-  for field, json in pairs(state) do change('field:' .. field, json) end
+  for _, name in ipairs({ 'products:completed', 'products:failed' }) do
+    if counters[name] then change(name, counters[name]) end
+  end
+  for field, json in pairs(changed_fields) do change('field:' .. field, json) end
+  if is_seen then change('field:seen', now) end
+  -- Before the commit: a deadline without anything to judge goes by itself.
+  local function set_deadline(what, ms)
+    redis.call('ZADD', KEYS[21], now + ms, job_id .. '/' .. what)
+    redis.call('PEXPIRE', KEYS[21], math.max(limits.silent, limits.finished, ms))
+  end
+  if changed_fields.liveness == '"live"' then set_deadline('liveness', 0) end
+  for _, entry in ipairs(accepted) do
+    for d = 1, #(entry.deadlines or NONE), 2 do
+      if entry.deadlines[d + 1] ~= '' then set_deadline(entry.deadlines[d], tonumber(entry.deadlines[d + 1])) end
+    end
+  end
   for type, entry in pairs(latest) do
     change('latest:' .. type, int(entry.seq) .. '\n' .. entry.head .. '\n' .. entry.data)
   end
@@ -386,7 +566,8 @@ end
 -- 4. Lives, and the commit: the tenant's feed first, so that a job's event that counts is never missing there.
 meta.life = life
 if is_job then
-  set_lives(meta, due, { keys.ids, keys.producers, keys.e, keys.l, keys.newest, keys.members, keys.points }, made, now)
+  set_lives(meta, due, { keys.ids, keys.producers, keys.e, keys.l, keys.newest, keys.members, keys.points, keys.series,
+    keys.buckets }, made, now)
 else
   for key in pairs(made) do tenant_made[key] = true end
 end
@@ -395,6 +576,26 @@ if writes_tenant then save_meta(tenant.meta) end
 if is_job then save_meta(meta) end
 
 -- 5. What may be missing without harm, should the script break here.
+if is_job then
+  local gone = {}
+  for field, json in pairs(changed_fields) do
+    if json == '' then gone[#gone + 1] = 'field:' .. field end
+  end
+  if #gone > 0 then redis.call('HDEL', meta.key, unpack(gone)) end
+  for _, entry in ipairs(accepted) do
+    for d = 1, #(entry.deadlines or NONE), 2 do
+      if entry.deadlines[d + 1] == '' then redis.call('ZREM', KEYS[21], job_id .. '/' .. entry.deadlines[d]) end
+    end
+  end
+  if changed_fields.attempt then
+    -- Products of attempts before are not asked for any more.
+    for _, member in ipairs(redis.call('HKEYS', keys.members)) do
+      if tonumber(string.match(member, '^%d+')) < attempt then redis.call('HDEL', keys.members, member) end
+    end
+  end
+  if is_seen and fields.liveness and fields.liveness ~= '"live"' then answers[2] = '1' end
+  if #points > 0 then answers[3] = int(math.min(sizes[keys.points] + #points, limits.points)) end
+end
 if in_set and not unshown then redis.call('SREM', KEYS[6], job_id) end
 if id_count > 0 and sizes[keys.ids] + #id_list / 2 > limits.ids then
   redis.call('ZREMRANGEBYRANK', keys.ids, 0, -limits.ids - 1)

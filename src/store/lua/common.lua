@@ -82,8 +82,8 @@ end
 
 -- Meta of a feed. Fields: e epoch, g server generation, n seq, se and sl last seq of each stream, be and bl their
 -- bytes, c last conflatable seq, x expiry (ms), l life (ms); w seq up to which a script has begun to write, and v and t,
--- the job's epoch and the tenant's seq of the last one that wrote to both. A job's also has `created`, `updated`, `f` (when its progress was
--- shown to the tenant), counters (`type:…`, `set:…`), and its state (`field:…`, `latest:…`).
+-- the job's epoch and the tenant's seq of the last one that wrote to both. A job's also has `created`, `updated`, `expect` (until when none is missed), `f` (when its progress was shown to the tenant), counters
+-- (`type:…`, `products:…`), and its state (`field:…`, `latest:…`).
 -- A feed of another generation may have lost acknowledged events: it goes on under a new epoch.
 local function open_meta(key, generation, epoch, life, more)
   local m = redis.call('HMGET', key, 'e', 'g', 'n', 'se', 'sl', 'be', 'bl', 'c', 'x', 'l', 'w', unpack(more))
@@ -169,7 +169,11 @@ local function repair(meta, keys)
   if keys.members then
     local members = redis.call('HGETALL', keys.members)
     for i = 1, #members, 2 do
-      if tonumber(members[i + 1]) > head then redis.call('HDEL', keys.members, members[i]) end
+      local seq, before = string.match(members[i + 1], '^(%d+) %a ?(.*)$')
+      if tonumber(seq) > head then
+        if before == '' then redis.call('HDEL', keys.members, members[i])
+        else redis.call('HSET', keys.members, members[i], before) end
+      end
     end
   end
   while keys.points do

@@ -1,0 +1,290 @@
+/**
+ * Commands of operators to the trainers of a job, from any instance to any other. A command is a field of its job
+ * (`command:<id>`) and events of its feed: the feed carries it to the instances that have trainers, heals what gets lost,
+ * and brings the outcome back. Each step is compared and set with the one before.
+ */
+import { randomBytes } from "node:crypto";
+import { atLeast, type Identity, maySee } from "../auth.ts";
+import { type ErrorCode, HubError } from "../protocol/codes.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import { TERMINAL_STATUSES } from "../protocol/status.ts";
+import type {
+  CommandAction,
+  CommandAnswer,
+  CommandRequest,
+  CommandUpdate,
+  TrainerAnswer,
+} from "../protocol/types.ts";
+import type { JobName } from "../store/registry.ts";
+import type { Entry, JobState, Store } from "../store/store.ts";
+import type { CommandFeeds } from "./command-feeds.ts";
+import { hubEntry } from "./publish.ts";
+
+/** What the job's field holds of a command that is under way. */
+export interface Pending {
+  action: CommandAction;
+  state: "requested" | "delivered";
+  args?: CommandUpdate["args"];
+  all?: boolean;
+  timeout_ms: number;
+  requested_by: string;
+  /** From `delivered` on. */
+  targets?: string[];
+  answers?: Record<string, TrainerAnswer>;
+}
+
+/** The field of a command, and the name of its deadline. */
+export const COMMAND = "command:";
+
+const DEFAULT_TIMEOUT_MS = 30_000;
+/** The hub that expires a command in time may be gone; then the deadline does it. */
+const LATE_MS = 5_000;
+const TRIES = 5;
+
+export class Commands {
+  readonly #store: Store;
+  readonly #feeds: CommandFeeds;
+
+  constructor(store: Store, feeds: CommandFeeds) {
+    this.#store = store;
+    this.#feeds = feeds;
+  }
+
+  /**
+   * Requests a command. `outcome` resolves when a trainer has done it, and rejects with a HubError when none did.
+   *
+   * @throws HubError `forbidden`, `job_not_found`, `job_ended`, `no_trainer`, `unsupported_command`,
+   * `command_too_large`, `too_many_commands`.
+   */
+  async request(
+    identity: Identity,
+    request: CommandRequest,
+  ): Promise<{ id: string; outcome: Promise<CommandAnswer> }> {
+    if (!atLeast(identity.role, "operator")) throw new HubError("forbidden", "commands are for operators");
+    if (!maySee(identity, request.job_id)) throw new HubError("job_not_found");
+    if (bytesOf(request.args) > LIMITS.commandBytes) {
+      throw new HubError("command_too_large", `args are over ${LIMITS.commandBytes} bytes`);
+    }
+    const job = { tenantId: identity.tenantId, jobId: request.job_id };
+    const id = request.command_id ?? `c-${randomBytes(9).toString("hex")}`;
+    const timeoutMs = request.timeout_ms ?? DEFAULT_TIMEOUT_MS;
+    // Before it is requested, so that no answer is missed.
+    const following = await this.#follow(job, id);
+    try {
+      const since = await this.#ask(job, id, request, identity.subject);
+      if (since !== undefined) await this.#findOutcome(job, id, since, following.settle);
+    } catch (error) {
+      following.release();
+      throw error;
+    }
+    const expiry = setTimeout(() => void this.expire(job, id).catch(() => {}), timeoutMs).unref();
+    const late = setTimeout(
+      () =>
+        following.settle({
+          command_id: id,
+          action: request.action,
+          state: "expired",
+          code: "command_timeout",
+        }),
+      timeoutMs + LATE_MS,
+    ).unref();
+    const outcome = following.outcome
+      .finally(() => {
+        clearTimeout(expiry);
+        clearTimeout(late);
+        following.release();
+      })
+      .then((update) => answerOf(job.jobId, update));
+    // Whoever asked may not wait for it.
+    outcome.catch(() => {});
+    return { id, outcome };
+  }
+
+  /** The outcome of one command, as soon as the feed tells it. */
+  async #follow(job: JobName, id: string) {
+    let settle: (update: CommandUpdate) => void = () => {};
+    const outcome = new Promise<CommandUpdate>((resolve) => {
+      settle = resolve;
+    });
+    const look = (update: CommandUpdate) => {
+      if (update.command_id === id && isFinal(update)) settle(update);
+    };
+    const release = await this.#feeds.follow(job, {
+      update: look,
+      gap: () => void this.#findOutcome(job, id, 0, settle).catch(() => {}),
+    });
+    return { outcome, settle, release };
+  }
+
+  /** Puts it on the feed. Answers the position of an earlier request with the same id. */
+  async #ask(
+    job: JobName,
+    id: string,
+    request: CommandRequest,
+    subject: string,
+  ): Promise<number | undefined> {
+    const { action, args, all, timeout_ms = DEFAULT_TIMEOUT_MS } = request;
+    const field = `${COMMAND}${id}`;
+    const command = { action, ...(args && { args }), ...(all && { all }), timeout_ms, requested_by: subject };
+    const pending: Pending = { ...command, state: "requested" };
+    for (let i = 0; i < TRIES; i++) {
+      const state = await this.#store.job(job.tenantId, job.jobId, true);
+      if (!state) throw new HubError("job_not_found");
+      const refusal = refusalOf(state, action);
+      const known = state.fields.has(field);
+      // One that was carried out may have changed what is possible now: the same request again hears of it.
+      const earlier =
+        refusal && request.command_id !== undefined ? await this.#positionOf(job, id) : undefined;
+      if (earlier !== undefined) return earlier;
+      if (refusal && !known) throw refusal;
+      const entry = hubEntry("command_update", job.jobId, job.tenantId, {
+        command_id: id,
+        ...command,
+        state: "requested",
+      });
+      const { stored } = await this.#store.append(job, [
+        {
+          ...entry,
+          id: field,
+          onlyIf: [
+            ["status", state.fields.get("status") ?? ""],
+            [field, ""],
+          ],
+          patch: {
+            ...entry.patch,
+            set: [[field, JSON.stringify(pending)]],
+            deadlines: [[field, timeout_ms]],
+          },
+        },
+      ]);
+      const [result] = stored;
+      if (result && "seq" in result) return result.duplicate ? result.seq : undefined;
+      if (result && result.refused !== "conflict") throw new HubError(result.refused);
+    }
+    throw new HubError("conflict");
+  }
+
+  /** Where the command was requested, if the log still has it. */
+  async #positionOf(job: JobName, id: string): Promise<number | undefined> {
+    for await (const { seq, update } of this.#logged(job, 0)) {
+      if (update.command_id === id) return seq;
+    }
+    return undefined;
+  }
+
+  async #findOutcome(
+    job: JobName,
+    id: string,
+    since: number,
+    settle: (update: CommandUpdate) => void,
+  ): Promise<void> {
+    for await (const { update } of this.#logged(job, since)) {
+      if (update.command_id === id && isFinal(update)) return settle(update);
+    }
+  }
+
+  async *#logged(job: JobName, since: number): AsyncGenerator<{ seq: number; update: CommandUpdate }> {
+    const options = {
+      epoch: null,
+      limit: LIMITS.history,
+      bytes: LIMITS.healBytes,
+      streams: ["events"] as const,
+    };
+    for (let after = Math.max(0, since - 1); ; ) {
+      const page = await this.#store.read(job, { ...options, after });
+      for (const { type, seq, data } of page.logged) {
+        if (type === "command_update") yield { seq, update: JSON.parse(data) as CommandUpdate };
+      }
+      if (page.reset || page.upTo >= page.seq) return;
+      after = page.upTo;
+    }
+  }
+
+  /** Its time is over: nobody came for it, or whoever got it did not answer. */
+  async expire(job: JobName, id: string): Promise<void> {
+    await this.change(job, id, (pending) => {
+      const code: ErrorCode = pending.state === "requested" ? "no_trainer" : "command_timeout";
+      return { update: { ...outline(id, pending), state: "expired", code }, next: undefined };
+    });
+  }
+
+  /**
+   * Takes a command one step further, whatever happens to it meanwhile. `step` sees it as it is, and answers what is to
+   * be told and what is kept (`undefined`: it is over), or nothing to leave it. Answers whether it was changed.
+   */
+  async change(
+    job: JobName,
+    id: string,
+    step: (pending: Pending) => { update: CommandUpdate; next: Pending | undefined } | undefined,
+  ): Promise<boolean> {
+    const field = `${COMMAND}${id}`;
+    for (let i = 0; i < TRIES; i++) {
+      const json = (await this.#store.fields(job.tenantId, job.jobId, [field]))?.get(field);
+      if (!json) return false;
+      const change = step(JSON.parse(json) as Pending);
+      if (!change) return false;
+      const entry = hubEntry("command_update", job.jobId, job.tenantId, change.update);
+      const set = [[field, change.next ? JSON.stringify(change.next) : ""]] as const;
+      const patch: Entry["patch"] = {
+        ...entry.patch,
+        set,
+        ...(!change.next && { deadlines: [[field, null]] as const }),
+      };
+      const [result] = (await this.#store.append(job, [{ ...entry, onlyIf: [[field, json]], patch }])).stored;
+      if (result && "seq" in result) return true;
+      if (result && result.refused !== "conflict") throw new HubError(result.refused);
+    }
+    return false;
+  }
+}
+
+/** The commands of a job that are under way. */
+export function pendingOf(state: Pick<JobState, "fields">): Array<[id: string, pending: Pending]> {
+  return [...state.fields]
+    .filter(([field]) => field.startsWith(COMMAND))
+    .map(([field, json]) => [field.slice(COMMAND.length), JSON.parse(json) as Pending]);
+}
+
+/** What every update of a command says. */
+export function outline(id: string, { action, targets, answers }: Pending): Omit<CommandUpdate, "state"> {
+  const told = targets && { targets, answered: Object.keys(answers ?? {}).length };
+  return { command_id: id, action, ...told };
+}
+
+export function bytesOf(value: object | undefined): number {
+  return value === undefined ? 0 : Buffer.byteLength(JSON.stringify(value));
+}
+
+function refusalOf(state: JobState, action: CommandAction): HubError | undefined {
+  const text = (field: string) => JSON.parse(state.fields.get(field) ?? "null") as unknown;
+  const status = text("status") as string;
+  if (TERMINAL_STATUSES.has(status)) return new HubError("job_ended", `The job is ${status}.`);
+  // Set with the first announcement: before, there is nobody to wait for.
+  const supported = text("commands") as CommandAction[] | null;
+  if (!supported) return new HubError("no_trainer", "No trainer has announced the job.");
+  if (!supported.includes(action)) {
+    const list = supported.length > 0 ? supported.join(", ") : "none";
+    return new HubError("unsupported_command", `The trainer does not do this. It supports: ${list}.`);
+  }
+  return pendingOf(state).length >= LIMITS.commands ? new HubError("too_many_commands") : undefined;
+}
+
+function isFinal({ state }: CommandUpdate): boolean {
+  return state === "applied" || state === "failed" || state === "expired";
+}
+
+/** @throws HubError: the command was not carried out. */
+function answerOf(jobId: string, update: CommandUpdate): CommandAnswer {
+  const { command_id, state, message, data } = update;
+  if (state === "applied") {
+    return {
+      job_id: jobId,
+      command_id,
+      state,
+      ...(message !== undefined && { message }),
+      ...(data && { data }),
+    };
+  }
+  const code = (update.code ?? "command_failed") as ErrorCode;
+  throw new HubError(code, message);
+}

@@ -1,0 +1,115 @@
+/** A trainer's connection: what it publishes, the jobs that it has announced, and the commands that reach it. */
+import { type Identity, maySee } from "../auth.ts";
+import type { Hub } from "../core/hub.ts";
+import type { Announced } from "../core/trainers.ts";
+import { HubError } from "../protocol/codes.ts";
+import { LIMITS } from "../protocol/limits.ts";
+import type {
+  AnnounceAnswer,
+  AnnounceRequest,
+  HeartbeatRequest,
+  TrainerAnswer,
+  TrainerCommand,
+} from "../protocol/types.ts";
+import type { Connection, VerbHandler } from "./connection.ts";
+
+type VerbsOfTrainers = "publish" | "announce" | "withdraw" | "heartbeat" | "ping";
+
+export class Trainer {
+  readonly #connection: Pick<Connection, "socket" | "identity">;
+  readonly #hub: Hub;
+  readonly #announced = new Map<string, Announced>();
+  /** The end of what is under way for each job: an announcement and its withdrawal keep their order. */
+  readonly #queues = new Map<string, Promise<void>>();
+  /** Ends the waiting for each answer that is under way. */
+  readonly #delivering = new Set<() => void>();
+  #gone = false;
+
+  constructor(connection: Pick<Connection, "socket" | "identity">, hub: Hub) {
+    this.#connection = connection;
+    this.#hub = hub;
+  }
+
+  get verbs(): Record<VerbsOfTrainers, VerbHandler> {
+    return {
+      publish: async (events: unknown, reply) =>
+        reply(await this.#hub.publish(this.#connection.identity, events)),
+      announce: (request: AnnounceRequest, reply) =>
+        this.#inTurn(request.job_id, async () => reply(await this.#announce(request))),
+      withdraw: ({ job_id }: { job_id: string }, reply) =>
+        this.#inTurn(job_id, async () => {
+          if (!this.#withdraw(job_id)) throw new HubError("not_announced");
+          reply({ job_id });
+        }),
+      heartbeat: async (request: HeartbeatRequest, reply) =>
+        reply(await this.#hub.liveness.heartbeat(this.#connection.identity, request)),
+      ping: (_, reply) => reply({ server_time: new Date().toISOString(), positions: [] }),
+    };
+  }
+
+  /** The token is another one: jobs that it does not allow are no longer this trainer's. */
+  narrow(identity: Identity): void {
+    for (const jobId of [...this.#announced.keys()]) if (!maySee(identity, jobId)) this.#withdraw(jobId);
+  }
+
+  /** The connection has ended. */
+  close(): void {
+    this.#gone = true;
+    for (const jobId of [...this.#announced.keys()]) this.#withdraw(jobId);
+    for (const fail of [...this.#delivering]) fail();
+  }
+
+  async #announce(request: AnnounceRequest): Promise<AnnounceAnswer> {
+    const { job_id } = request;
+    // This one is among those under way.
+    const taken = new Set([...this.#announced.keys(), ...this.#queues.keys()]);
+    if (taken.size > LIMITS.announcedJobs) throw new HubError("too_many_trainers");
+    const { identity } = this.#connection;
+    const announced = await this.#hub.trainers.announce(identity, request, (command) =>
+      this.#deliver(command),
+    );
+    const before = this.#announced.get(job_id);
+    if (before && before.trainerId !== announced.trainerId) before.withdraw();
+    this.#announced.set(job_id, announced);
+    const { trainerId } = announced;
+    // Meanwhile the connection may have ended, or a token have come that allows less.
+    if (this.#gone || !maySee(this.#connection.identity, job_id)) this.#withdraw(job_id);
+    return { job_id, trainer_id: trainerId };
+  }
+
+  #withdraw(jobId: string): boolean {
+    this.#announced.get(jobId)?.withdraw();
+    return this.#announced.delete(jobId);
+  }
+
+  /** Not by Socket.IO's own time-out: its timer would outlive the connection. */
+  #deliver(command: TrainerCommand): Promise<TrainerAnswer> {
+    return new Promise((resolve, reject) => {
+      const { socket } = this.#connection;
+      const end = (finish: () => void) => {
+        clearTimeout(timer);
+        this.#delivering.delete(fail);
+        finish();
+      };
+      const fail = () => end(() => reject(new Error("the trainer is gone, or does not answer")));
+      const timer = setTimeout(fail, command.timeout_ms);
+      this.#delivering.add(fail);
+      if (this.#gone) return fail();
+      socket.emit("command", command, (answer: TrainerAnswer) => end(() => resolve(answer)));
+    });
+  }
+
+  async #inTurn(key: string, work: () => Promise<void>): Promise<void> {
+    const before = this.#queues.get(key);
+    const turn = (async () => {
+      await before?.catch(() => {});
+      if (!this.#gone) await work();
+    })();
+    this.#queues.set(key, turn);
+    try {
+      await turn;
+    } finally {
+      if (this.#queues.get(key) === turn) this.#queues.delete(key);
+    }
+  }
+}

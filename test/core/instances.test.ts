@@ -1,0 +1,85 @@
+import { expect } from "chai";
+import { Instances } from "../../src/core/instances.ts";
+import { HubError } from "../../src/protocol/codes.ts";
+import { MemoryRegistry } from "../../src/store/memory-registry.ts";
+import type { JobName } from "../../src/store/registry.ts";
+import { until } from "../support/until.ts";
+
+const JOB: JobName = { tenantId: "acme", jobId: "job" };
+
+describe("core/instances", () => {
+  let errors: unknown[];
+  let closing: Array<() => unknown>;
+  beforeEach(() => {
+    errors = [];
+    closing = [];
+  });
+  afterEach(async () => {
+    for (const close of closing) await close();
+    expect(errors).to.deep.equal([]);
+  });
+
+  const TIMEOUT = 300;
+
+  /** A registry that says what the test wants. */
+  function scripted(beat: () => { anew: boolean; silent: string[] }) {
+    const forgotten: number[] = [];
+    const registry = new MemoryRegistry({ instanceId: "hub-a" });
+    registry.beat = async () => beat();
+    registry.forget = async () => {
+      forgotten.push(performance.now());
+      return [JOB];
+    };
+    let anew = 0;
+    const inherited: JobName[] = [];
+    const instances = new Instances({
+      registry,
+      timeoutMs: TIMEOUT,
+      onAnew: () => anew++,
+      onForgotten: (jobs) => inherited.push(...jobs),
+      onError: (error) => errors.push(error),
+    });
+    closing.push(() => instances.close());
+    return { forgotten, inherited, news: () => anew };
+  }
+
+  it("judge nobody before their own beats have gone through for one time-out", async () => {
+    const start = performance.now();
+    let beats = 0;
+    let back = 0;
+    const { forgotten, inherited, news } = scripted(() => {
+      beats++;
+      // Away after a while, and back again.
+      if (beats >= 2 && beats <= 5) throw new HubError("unavailable");
+      if (beats === 6) back = performance.now();
+      return { anew: beats === 1, silent: ["hub-z"] };
+    });
+    await until(() => forgotten.length > 0);
+    expect(back).to.be.above(start);
+    expect((forgotten[0] as number) - back).to.be.at.least(TIMEOUT * 0.9);
+    expect(inherited[0]).to.deep.equal(JOB);
+    expect(news()).to.equal(1);
+  });
+
+  it("leave when they close, and do not wait for a store that does not answer", async () => {
+    const registry = new MemoryRegistry({ instanceId: "hub-a" });
+    let left = 0;
+    registry.leave = () => {
+      left++;
+      return new Promise(() => {});
+    };
+    const onError = (error: unknown) => errors.push(error);
+    const instances = new Instances({ registry, timeoutMs: TIMEOUT, onAnew() {}, onForgotten() {}, onError });
+    await instances.close();
+    expect(left).to.equal(1);
+  });
+
+  it("log what nobody foresaw, and go on", async () => {
+    const { news } = scripted(() => {
+      if (errors.length === 0) throw new Error("a fault");
+      return { anew: true, silent: [] };
+    });
+    await until(() => news() > 0);
+    expect(errors.splice(0).map(String)).to.deep.equal(["Error: a fault"]);
+  });
+});
