@@ -1,9 +1,9 @@
 /** `trainwire demo`: the demo trainer against a hub; and the same as a child process of `trainwire serve --demo`. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { Command, InvalidArgumentError } from "commander";
 import type { TrainwireError } from "../../client/index.ts";
@@ -53,6 +53,7 @@ async function demo({ url, pace, seed, checkpoint }: Options): Promise<void> {
   // The hub that started this has died without a word.
   process.once("disconnect", () => end.abort());
   if (process.send && !process.connected) end.abort();
+  const isOrphan = () => process.send !== undefined && !process.connected;
   process.channel?.unref();
   let refusal: TrainwireError | undefined;
   const [{ trainPictures }, { goodSeed }] = await Promise.all([
@@ -82,12 +83,22 @@ async function demo({ url, pace, seed, checkpoint }: Options): Promise<void> {
     },
   });
   await training.finally(() => folder !== undefined && rmSync(folder, { recursive: true, force: true }));
+  if (checkpoint !== undefined && isOrphan()) removeEmpty(dirname(resolve(checkpoint)));
   if (process.connected) process.disconnect();
   if (refusal) throw explain(refusal);
 }
 
 function temporaryFolder(): string {
   return mkdtempSync(join(tmpdir(), "trainwire-demo-"));
+}
+
+/** The folder that a hub which has died had made. */
+function removeEmpty(folder: string): void {
+  try {
+    rmdirSync(folder);
+  } catch {
+    // It is not empty, so it is somebody else's.
+  }
 }
 
 function positive(text: string): number {

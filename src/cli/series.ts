@@ -5,8 +5,8 @@ import type { Access } from "./access.ts";
 const TIMEOUT_MS = 5_000;
 
 /**
- * The job's own, of its last attempt, oldest first: the last value of each bucket. Empty when there is nothing to get: the
- * curve then begins now.
+ * The job's own, of its last attempt, oldest first: the last value of each bucket, NaN for one in which a value was no
+ * number. Empty when there is nothing to get: the curve then begins now.
  */
 export async function lossSoFar({ connection }: Access, tenant: string, job: string): Promise<number[]> {
   const { url, token, getToken } = connection;
@@ -19,7 +19,9 @@ export async function lossSoFar({ connection }: Access, tenant: string, job: str
     const { series = [] } = (await response.json()) as Partial<SeriesAnswer>;
     const buckets = series.find(({ product }) => product === undefined)?.buckets ?? [];
     const newest = buckets.at(-1)?.attempt;
-    return buckets.flatMap(({ attempt, last }) => (attempt === newest && last !== null ? [last] : []));
+    return buckets
+      .filter(({ attempt }) => attempt === newest)
+      .map(({ last, nan }) => (last === null || nan > 0 ? Number.NaN : last));
   } catch {
     return [];
   }

@@ -48,7 +48,7 @@ async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
 }
 
 /** So long the job of a demo that was killed stays stale before the next process takes it up. */
-const SEEN_STALE_MS = 10_000;
+const SEEN_STALE_MS = 5_000;
 
 function demoAt(url: string, config: Config, log: Log) {
   let told = false;

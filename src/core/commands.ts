@@ -259,9 +259,9 @@ function refusalOf(state: JobState, action: CommandAction): HubError | undefined
   const text = (field: string) => JSON.parse(state.fields.get(field) ?? "null") as unknown;
   const status = text("status") as string;
   if (TERMINAL_STATUSES.has(status)) return new HubError("job_ended", `The job is ${status}.`);
-  // Set with the first announcement: before, there is nobody to wait for.
+  // Set with the first announcement of any: before, there is nobody to wait for.
   const supported = text("commands") as CommandAction[] | null;
-  if (!supported) return new HubError("no_trainer", "No trainer has announced the job.");
+  if (!supported) return new HubError("no_trainer", "No trainer that takes commands has announced the job.");
   if (!supported.includes(action)) {
     const list = supported.length > 0 ? supported.join(", ") : "none";
     return new HubError("unsupported_command", `The trainer does not do this. It supports: ${list}.`);

@@ -91,8 +91,9 @@ export class Trainers {
     try {
       await registry.announce(job, { id, rank });
       const [first] = await registry.trainers(job);
-      // What the one who would answer does, is what the job does.
-      if (first?.id === id && (await readCommands()) !== JSON.stringify(commands)) await tellCommands();
+      // What the one who would answer does, is what the job does. That it does nothing is no news at first.
+      const told = (await readCommands()) || "[]";
+      if (first?.id === id && told !== JSON.stringify(commands)) await tellCommands();
       await this.#touch(job.tenantId, [{ ...job, fresh: true }]);
       await this.#catchUp(key);
     } catch (error) {

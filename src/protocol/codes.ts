@@ -110,7 +110,8 @@ export const REPLY_ERRORS = {
   no_trainer: {
     status: 503,
     temporary: true,
-    meaning: "No trainer has announced the job, or none came back before the command's time-out.",
+    meaning:
+      "No trainer that takes commands has announced the job, or none came back before the command's time-out.",
   },
   unsupported_command: {
     status: 409,

@@ -152,7 +152,10 @@ export class JobFeed extends Feed {
     const { attempt = this.job.attempt } = entry;
     if (patch.merge) merge(this.newest, patch.merge, { seq, attempt, type, head });
     if (patch.point !== undefined) {
-      this.#raw.push({ seq, text: patch.point });
+      // A point names its attempt, but for the first.
+      const isNamed = entry.attempt !== undefined || attempt === 1;
+      const text = isNamed ? patch.point : `{"attempt":${attempt},${patch.point.slice(1)}`;
+      this.#raw.push({ seq, text });
       if (this.#raw.length >= FOLD_FROM) this.curves();
     }
     if (entry.ends !== undefined) {

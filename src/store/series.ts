@@ -14,7 +14,7 @@ export type SeriesFilter = Omit<SeriesRequest, "job_id">;
 /** A metric point as stores keep it: `Patch.point` with its seq. */
 export interface Point {
   seq: number;
-  /** Absent: the newest that the series has seen. */
+  /** Absent: the first, or the newest that the series has seen. */
   attempt: number | undefined;
   step: number | undefined;
   rank: number;

@@ -271,7 +271,7 @@ describe("the screen of watch", () => {
       "",
       "● connected to http://hub hub-a                         3 watching   Ctrl-C ends",
     ]);
-    const small = screen({ ...busy, log: [] }, { width: 60, height: 15 });
+    const small = screen({ ...busy, log: [] }, { width: 64, height: 15 });
     expect(small).to.include("products    1/3 done  1 failed  60 %  green 50 %  red ✓  blue ✗");
     expect(small[1]).to.match(/attempt 2 {2}live$/);
   });

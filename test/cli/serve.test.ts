@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -86,7 +86,10 @@ describe("trainwire", () => {
 
     it("says within 10 s what to type, trains, starts the demo again when it dies, and takes it along", async () => {
       const started = Date.now();
-      const { hub, url } = await startHub(folder.path, ["--demo"]);
+      // Of the demo's checkpoints.
+      const temporary = tempFolder("demo-tmp");
+      const env = { TRAINWIRE_STALE_MS: "500", TMPDIR: temporary.path };
+      const { hub, url } = await startHub(folder.path, ["--demo"], env);
       try {
         await hub.waitForLine(/npx trainwire watch --url http:/, 10_000);
         expect(Date.now() - started).to.be.below(10_000);
@@ -96,8 +99,9 @@ describe("trainwire", () => {
         const losses: number[] = [];
         for (let line = 0; losses.length < 24; line++) {
           await watch.waitForLine(/./, 10_000, line);
-          const event = JSON.parse(watch.output[line] as string);
-          if (event.type === "training_progress") losses.push(event.data.loss);
+          const { type, product, data } = JSON.parse(watch.output[line] as string);
+          if (type === "training_progress" && product === undefined && data.loss !== undefined)
+            losses.push(data.loss);
         }
         const mean = (values: number[]) => values.reduce((sum, value) => sum + value) / values.length;
         expect(mean(losses.slice(-6))).to.be.below(mean(losses.slice(0, 6)) / 2);
@@ -109,23 +113,37 @@ describe("trainwire", () => {
         await hub.waitForLine(/the demo has ended/);
         const next = await demoOf(hub, hub.output.length);
         expect(next).not.to.equal(pid);
+        // It takes up what the other one has left.
+        const { stdout } = await run(["watch", "--url", url, "--once", "--json"], { cwd: folder.path });
+        expect(JSON.parse(stdout)).to.include({ attempt: 2, liveness: "live", status: "running" });
+        const jobs = hub.output.flatMap((line) => line.match(/"job_id":"demo-[^"]+"/) ?? []);
+        expect([jobs.length, new Set(jobs).size]).to.deep.equal([2, 1]);
 
         const asked = Date.now();
         expect((await hub.stop("SIGINT")).code).to.equal(0);
         expect(Date.now() - asked).to.be.below(3_000);
         expect(isRunning(next)).to.equal(false);
+        expect(readdirSync(temporary.path).filter((name) => name.startsWith("trainwire-demo"))).to.deep.equal(
+          [],
+        );
       } finally {
         await hub.stop("SIGKILL");
+        temporary.remove();
       }
     });
 
     it("leaves no demo behind when it is killed", async () => {
-      const { hub } = await startHub(folder.path, ["--demo"]);
+      const temporary = tempFolder("demo-tmp");
+      const { hub } = await startHub(folder.path, ["--demo"], { TMPDIR: temporary.path });
       const pid = await demoOf(hub);
       await hub.stop("SIGKILL");
       const deadline = Date.now() + 5_000;
       while (isRunning(pid) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20));
       expect(isRunning(pid)).to.equal(false);
+      expect(readdirSync(temporary.path).filter((name) => name.startsWith("trainwire-demo"))).to.deep.equal(
+        [],
+      );
+      temporary.remove();
     });
   });
 

@@ -363,6 +363,19 @@ export function jobs(open: Open): void {
     });
   });
 
+  it("the curves are of the job's newest attempt, where a point names none", async () => {
+    await append(
+      progress({ step: 1, loss: 1 }),
+      status("running", { attempt: 2 }),
+      progress({ step: 1, loss: 2 }),
+    );
+    const [series] = (await subject.store.series(TENANT, JOB, {}))?.series ?? [];
+    expect(series?.buckets.map(({ attempt, last }) => [attempt, last])).to.deep.equal([
+      [1, 1],
+      [2, 2],
+    ]);
+  });
+
   it("a status of the job's own update is one too, and ends its life like any other", async () => {
     await append(
       entryOf("job_updated", { status: "running", name: "x" }),

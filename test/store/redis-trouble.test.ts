@@ -61,6 +61,7 @@ for (const [name, shared] of [
 
     it("is an error, whichever it is, and nothing is stored", async () => {
       subject = await openRedis(await shared());
+      await append(log());
       await append(...BATCH, progress({ step: 3, loss: 2 }));
       await subject.store.append(TENANT_FEED, [withId("d", dataset()), withN(1, {}, dataset())]);
       // Others write to these.
@@ -68,6 +69,7 @@ for (const [name, shared] of [
       const { ids, producers, ...tenant } = subject.keys.tenant(TENANT);
       const again = BATCH.map((entry, i) => ({
         ...entry,
+        ...(entry.patch.transition && { attempt: 2 }),
         ...(entry.id && { id: `again ${i}` }),
         ...(entry.producer && { producer: { ...entry.producer, n: 9 } }),
       }));
@@ -78,7 +80,7 @@ for (const [name, shared] of [
         const [before, dump] = [await contents(key), (await subject.raw.dumpBuffer(key)) as Buffer];
         await subject.raw.set(key, "a stranger's");
         // The job's life has changed and all of its keys are written, so nothing is overlooked.
-        expect((await failure(append(...again, status("running", { attempt: 2 })))).message, key).to.match(
+        expect((await failure(append(...again, status("running", { attempt: 3 })))).message, key).to.match(
           /^WRONGTYPE/,
         );
         expect(await contents(key), key).to.deep.equal(before);

@@ -122,8 +122,8 @@ export class Run {
     this.#step += random.int(0, 3);
     const told: Told = {
       ...(!random.chance(0.05) && { step: this.#step }),
-      ...((this.#attempt > 1 || random.chance(0.5)) &&
-        !random.chance(this.#restless) && { attempt: this.#attempt }),
+      // Without one a point is of the job's newest attempt, which a curve alone does not know.
+      ...((this.#attempt > 1 || random.chance(0.5)) && { attempt: this.#attempt }),
       ...(random.chance(0.3) && { rank: random.int(0, 2) }),
       ...(random.chance(0.1) && { product: "p" }),
       metrics: Object.fromEntries(

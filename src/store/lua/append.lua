@@ -288,6 +288,10 @@ local function follow(entry)
     is_seen = true
     if not fields.liveness and not ENDED[fields.status] then change_field('liveness', '"live"') end
   end
+  -- A point names its attempt, but for the first.
+  if entry.point and not entry.attempt and attempt > 1 then
+    entry.point = '{"attempt":' .. int(attempt) .. ',' .. string.sub(entry.point, 2)
+  end
   for f = 1, #entry.set, 2 do
     change_field(entry.set[f], entry.set[f + 1] ~= '' and entry.set[f + 1] or nil)
   end
