@@ -7,6 +7,7 @@ import type { TSchema } from "typebox";
 import { CLOSES, REPLY_ERRORS } from "../src/protocol/codes.ts";
 import { ENVELOPE, EVENTS } from "../src/protocol/events.ts";
 import { LIMIT_TABLE, wireName } from "../src/protocol/limits.ts";
+import { JOB_STATUSES, STATUS_TRANSITIONS } from "../src/protocol/status.ts";
 import { NOTICES, VERBS } from "../src/protocol/verbs.ts";
 import { SETTINGS, type Setting } from "../src/settings.ts";
 
@@ -128,6 +129,13 @@ export function tables(): Record<string, string> {
       ]),
     ),
     notices: NOTICES.map(code).join(", "),
+    transitions: table(
+      ["from, to", ...JOB_STATUSES.map(code)],
+      JOB_STATUSES.map((from) => [
+        code(from),
+        ...JOB_STATUSES.map((to) => (STATUS_TRANSITIONS[from].includes(to) ? "yes" : "")),
+      ]),
+    ),
     errors: table(
       ["code", "HTTP", "temporary", "meaning"],
       Object.entries(REPLY_ERRORS).map(([name, { status, temporary, meaning }]) => [

@@ -19,7 +19,7 @@ const ALL_SHARES = 18;
 /** Small networks: a step of one takes 0.7 ms, so 75 steps a second are 5 % of a core. */
 const NETWORK = { features: 24, hidden: 32, batch: 128, learningRate: 0.004 };
 /** Times the learning rate: so slow that the network does not get anywhere in its steps. */
-const WEAK_RATE = 0.003;
+const WEAK_RATE = 0.0003;
 /** Steps in which the learning rate doubles when its schedule has lost its end. */
 const DOUBLING_STEPS = 3;
 

@@ -25,11 +25,11 @@ import {
 
 const lua = (name: string) => readFileSync(new URL(`./lua/${name}.lua`, import.meta.url), "utf8");
 /** Scripts with a shebang are refused before their first step when the server has no room, or may not write. */
-const writing = (name: string) => `#!lua\n${lua("common")}\n${lua(name)}`;
+const writing = (...names: string[]) => `#!lua\n${["common", ...names].map(lua).join("\n")}`;
 const reading = (name: string) => `#!lua flags=no-writes\n${lua(name)}`;
 /** Exported for the suite, which breaks them at every call. */
 export const SCRIPTS = {
-  append: writing("append"),
+  append: writing("job-rules", "append"),
   flush: writing("flush"),
   touch: writing("touch"),
   defer: writing("defer"),

@@ -72,9 +72,7 @@ local function the_tenant()
 end
 
 local counters, counter_names = {}, {}
--- The job's fields as they are, and as the entries accepted so far make them: JSON text, nil for none.
-local fields, changed_fields = {}, {}
-local job_progress = 'training_progress\31\31'
+local fields = {}
 local meta, keys
 if is_job then
   local known = {}
@@ -83,17 +81,9 @@ if is_job then
     known[name] = true
   end
   read('type:job_created')
-  for _, name in ipairs({ 'status', 'status_attempt', 'attempt', 'liveness' }) do read('field:' .. name) end
-  for _, entry in ipairs(entries) do
-    read('type:' .. entry.type)
-    if entry.attempt or entry.product or entry.total or entry.progress_done then
-      for _, name in ipairs({ 'products:completed', 'products:failed', 'field:products_total', 'field:products_progress',
-        'type:training_progress' }) do read(name) end
-    end
-    if entry.only_if then
-      for f = 1, #entry.only_if, 2 do read('field:' .. entry.only_if[f]) end
-    end
-  end
+  read('type:training_progress')
+  for _, name in ipairs(job_names(entries)) do read(name) end
+  for _, entry in ipairs(entries) do read('type:' .. entry.type) end
   meta = open_meta(KEYS[10], generation, ARGV[2], limits.silent, counter_names)
   keys = { e = KEYS[11], l = KEYS[12], newest = KEYS[14], members = KEYS[15], points = KEYS[16], ids = KEYS[17],
     producers = KEYS[18], series = KEYS[19], buckets = KEYS[20] }
@@ -161,60 +151,7 @@ local producers = known('HMGET', keys.producers, 'producer', function(text)
 end)
 local newest = is_job and known('HMGET', keys.newest, 'key', unpack_newest)
 
--- What the job is by its attempts and products. Numbers that the hub counts itself, or whole numbers of the envelope.
-local ENDED = { ['"completed"'] = true, ['"failed"'] = true, ['"cancelled"'] = true }
-local attempt, status_attempt = tonumber(fields.attempt or 1), tonumber(fields.status_attempt or 1)
-local function change_field(name, json)
-  fields[name], changed_fields[name] = json, json or ''
-end
-
-local counted_products = {}
--- What is known of a product in the attempt: { seq, outcome, stored }.
-local function product_of(entry)
-  local member = int(entry.attempt or attempt) .. '\31' .. entry.product
-  if counted_products[member] == nil then
-    local stored = not fresh and redis.call('HGET', keys.members, member)
-    local at, outcome = string.match(stored or '', '^(%d+) (%a)')
-    counted_products[member] = at and { seq = tonumber(at), outcome = outcome, stored = at .. ' ' .. outcome } or false
-  end
-  return counted_products[member], member
-end
-
-local function done_in(of_attempt)
-  if of_attempt > attempt then return 0 end
-  return counters['products:completed'] + counters['products:failed']
-end
-
--- Returns the code of a refusal, or the seq of a duplicate, or nothing.
-local function check_products(entry)
-  local own = entry.attempt or attempt
-  if own < attempt then return end
-  local done = done_in(own)
-  if entry.product then
-    local before = product_of(entry)
-    if before and not (before.outcome == 'f' and entry.outcome == 'c') then return nil, before.seq end
-    if not before then
-      if done >= limits.keys then return 'too_many_keys' end
-      done = done + 1
-    end
-  end
-  if done > (entry.total or tonumber(fields.products_total or done)) then return 'invalid_total' end
-end
-
-local function is_illegal(entry)
-  if not entry.to or not fields.status then return false end
-  local own = entry.attempt or attempt
-  if own ~= status_attempt then return own < status_attempt end
-  return not string.find(entry.from, ',' .. string.sub(fields.status, 2, -2) .. ',', 1, true)
-end
-
-local function is_as_expected(only_if)
-  if fresh then return false end
-  for f = 1, #only_if, 2 do
-    if (fields[only_if[f]] or '') ~= only_if[f + 1] then return false end
-  end
-  return true
-end
+local job = is_job and new_job(fields, counters, keys.members, fresh, limits.keys)
 
 local seq = meta.seq
 local job_exists = not fresh
@@ -233,16 +170,13 @@ local function check(entry)
     end
   end
   if entry.type == 'job_created' and job_exists then return 'job_exists' end
-  if entry.only_if and not is_as_expected(entry.only_if) then return 'conflict' end
-  if is_illegal(entry) then return 'invalid_transition' end
-  if entry.product or entry.total then
-    local code, duplicate = check_products(entry)
-    if code or duplicate then return code, duplicate end
-  end
-  if entry.key == '' or not is_job then return end
+  if not is_job then return end
+  local code, duplicate = job.check(entry)
+  if code or duplicate then return code, duplicate end
+  if entry.key == '' then return end
   local value = newest[entry.key]
   if not value and measure('HLEN', keys.newest) + new_keys >= limits.keys then return 'too_many_keys' end
-  if value and value.attempt == (entry.attempt or attempt) then
+  if value and value.attempt == (entry.attempt or job.attempt) then
     local size = value.size
     for f = 1, #entry.fields, 2 do
       if not value.fields[entry.fields[f]] then size = size + 1 end
@@ -254,7 +188,7 @@ end
 local function merge(entry)
   local value = newest[entry.key]
   if not value then new_keys = new_keys + 1 end
-  local own = entry.attempt or attempt
+  local own = entry.attempt or job.attempt
   if not value or own > value.attempt then
     value = { attempt = own, size = 0, fields = {} }
     newest[entry.key] = value
@@ -268,52 +202,6 @@ local function merge(entry)
 end
 
 local accepted, life = {}, meta.life
-local is_seen = false
--- What an event says of the job's attempt, status and life.
-local function follow(entry)
-  if entry.attempt and entry.attempt > attempt then
-    attempt = entry.attempt
-    change_field('attempt', int(attempt))
-    counters['products:completed'], counters['products:failed'] = 0, 0
-    change_field('products_progress', nil)
-  end
-  if entry.to then
-    status_attempt = entry.attempt or attempt
-    change_field('status', '"' .. entry.to .. '"')
-    change_field('status_attempt', int(status_attempt))
-  end
-  if entry.alive == '0' then
-    change_field('liveness', nil)
-  elseif entry.alive == '1' then
-    is_seen = true
-    if not fields.liveness and not ENDED[fields.status] then change_field('liveness', '"live"') end
-  end
-  -- A point names its attempt, but for the first.
-  if entry.point and not entry.attempt and attempt > 1 then
-    entry.point = '{"attempt":' .. int(attempt) .. ',' .. string.sub(entry.point, 2)
-  end
-  for f = 1, #entry.set, 2 do
-    change_field(entry.set[f], entry.set[f + 1] ~= '' and entry.set[f + 1] or nil)
-  end
-end
-
-local function count_product(entry)
-  if (entry.attempt or attempt) < attempt then return end
-  local before, member = product_of(entry)
-  if before then counters['products:failed'] = counters['products:failed'] - 1 end
-  local counter = entry.outcome == 'f' and 'products:failed' or 'products:completed'
-  counters[counter] = counters[counter] + 1
-  counted_products[member] = { seq = entry.seq, outcome = entry.outcome, stored = before and before.stored, changed = true }
-  if entry.total then change_field('products_total', int(entry.total)) end
-  local total, text = tonumber(fields.products_total), ''
-  if total then
-    change_field('products_progress', int(20 + math.floor(done_in(attempt) * 60 / math.max(total, 1))))
-    text = ',"total":' .. int(total)
-  end
-  entry.head = entry.head .. ',"products":{"completed":' .. int(counters['products:completed']) .. ',"failed":'
-    .. int(counters['products:failed']) .. text .. ',"progress":' .. (fields.products_progress or '0') .. '}'
-end
-
 local function accept(entry)
   seq = seq + 1
   entry.seq = seq
@@ -325,43 +213,26 @@ local function accept(entry)
     producers[entry.producer] = { incarnation = entry.incarnation, n = entry.n, seq = seq,
       stored = before and before.stored, changed = true }
   end
-  if is_job then follow(entry) end
-  if entry.product then count_product(entry) end
+  if is_job then job.follow(entry) end
   if is_job and entry.key ~= '' then merge(entry) end
   if entry.ends == 'y' then life = limits.finished elseif entry.ends == 'n' then life = limits.silent end
   accepted[#accepted + 1] = entry
 end
 
--- The job's percentage that follows from its products, as progress of the hub's own.
-local function tell_progress(head)
-  local total = fields.products_total
-  if not total then return end
-  if newest[job_progress] == nil and not fresh then
-    local stored = redis.call('HGET', keys.newest, job_progress)
-    newest[job_progress] = stored and unpack_newest(stored) or nil
+-- With the progress of the job that follows from its products.
+local function tell(progress)
+  if not progress then return end
+  if newest[JOB_PROGRESS] == nil and not fresh then
+    local stored = redis.call('HGET', keys.newest, JOB_PROGRESS)
+    newest[JOB_PROGRESS] = stored and unpack_newest(stored) or nil
   end
-  local done = int(done_in(attempt))
-  local told = { '"current"', done, '"progress"', fields.products_progress, '"total"', total }
-  accept({ class = 'c', stream = 'e', tenant = 'm', latest = false, ends = '-', type = 'training_progress', head = head,
-    data = '{"current":' .. done .. ',"progress":' .. fields.products_progress .. ',"total":' .. total .. '}', set = NONE,
-    key = job_progress, attempt = attempt, fields = told, silent = true })
+  accept(progress)
 end
 
 local function take(entry)
-  if entry.progress_done and fields.products_total then
-    change_field('products_progress', '100')
-    tell_progress(entry.progress_done)
-  end
+  if is_job then tell(job.before(entry)) end
   accept(entry)
-  if entry.total and not entry.product then
-    change_field('products_total', int(entry.total))
-    if entry.progress ~= '' then
-      change_field('products_progress', int(20 + math.floor(done_in(attempt) * 60 / math.max(entry.total, 1))))
-    end
-  end
-  if (entry.product or entry.total) and entry.progress ~= '' and (entry.attempt or attempt) == attempt then
-    tell_progress(entry.progress)
-  end
+  if is_job then tell(job.after(entry)) end
 end
 
 for _, entry in ipairs(entries) do
@@ -384,7 +255,7 @@ for _, entry in ipairs(accepted) do
     if entry.class == 'd' and measure('XLEN', keys[entry.stream]) == 0 then meta.bytes[entry.stream] = 0 end
     if entry.product then measure('HLEN', keys.members) end
     if entry.point then measure('LLEN', keys.points) end
-    if entry.deadlines or changed_fields.liveness then measure('ZCARD', KEYS[21]) end
+    if entry.deadlines or job.changed.liveness then measure('ZCARD', KEYS[21]) end
   end
 end
 
@@ -407,7 +278,7 @@ local unshown, shown, progress = in_set, false, {}
 if endings > 0 and (in_set or has_progress) then
   sizes[KEYS[4]] = redis.call('HLEN', KEYS[4])
   sizes[KEYS[5]] = redis.call('ZCARD', KEYS[5])
-  for i, key in ipairs({ job_progress, 'training_progress\31\0310' }) do
+  for i, key in ipairs({ JOB_PROGRESS, 'training_progress\31\0310' }) do
     local stored = not newest[key] and not fresh and redis.call('HGET', keys.newest, key)
     progress[i] = newest[key] or stored and unpack_newest(stored) or false
   end
@@ -515,7 +386,7 @@ if is_job then
   set_all('HSET', keys.newest, newest_list)
   local product_list = {}
   -- With what was known before, for `repair`.
-  for member, product in pairs(counted_products) do
+  for member, product in pairs(job.products) do
     if product and product.changed then
       product_list[#product_list + 1] = member
       product_list[#product_list + 1] = int(product.seq) .. ' ' .. product.outcome
@@ -549,14 +420,14 @@ if is_job then
   for _, name in ipairs({ 'products:completed', 'products:failed' }) do
     if counters[name] then change(name, counters[name]) end
   end
-  for field, json in pairs(changed_fields) do change('field:' .. field, json) end
-  if is_seen then change('field:seen', now) end
+  for field, json in pairs(job.changed) do change('field:' .. field, json) end
+  if job.is_seen then change('field:seen', now) end
   -- Before the commit: a deadline without anything to judge goes by itself.
   local function set_deadline(what, ms)
     redis.call('ZADD', KEYS[21], now + ms, job_id .. '/' .. what)
     redis.call('PEXPIRE', KEYS[21], math.max(limits.silent, limits.finished, ms))
   end
-  if changed_fields.liveness == '"live"' then set_deadline('liveness', 0) end
+  if job.changed.liveness == '"live"' then set_deadline('liveness', 0) end
   for _, entry in ipairs(accepted) do
     for d = 1, #(entry.deadlines or NONE), 2 do
       if entry.deadlines[d + 1] ~= '' then set_deadline(entry.deadlines[d], tonumber(entry.deadlines[d + 1])) end
@@ -582,7 +453,7 @@ if is_job then save_meta(meta) end
 -- 5. What may be missing without harm, should the script break here.
 if is_job then
   local gone = {}
-  for field, json in pairs(changed_fields) do
+  for field, json in pairs(job.changed) do
     if json == '' then gone[#gone + 1] = 'field:' .. field end
   end
   if #gone > 0 then redis.call('HDEL', meta.key, unpack(gone)) end
@@ -591,13 +462,13 @@ if is_job then
       if entry.deadlines[d + 1] == '' then redis.call('ZREM', KEYS[21], job_id .. '/' .. entry.deadlines[d]) end
     end
   end
-  if changed_fields.attempt then
+  if job.changed.attempt then
     -- Products of attempts before are not asked for any more.
     for _, member in ipairs(redis.call('HKEYS', keys.members)) do
-      if tonumber(string.match(member, '^%d+')) < attempt then redis.call('HDEL', keys.members, member) end
+      if tonumber(string.match(member, '^%d+')) < job.attempt then redis.call('HDEL', keys.members, member) end
     end
   end
-  if is_seen and fields.liveness and fields.liveness ~= '"live"' then answers[2] = '1' end
+  if job.is_seen and fields.liveness and fields.liveness ~= '"live"' then answers[2] = '1' end
   if #points > 0 then answers[3] = int(math.min(sizes[keys.points] + #points, limits.points)) end
 end
 if in_set and not unshown then redis.call('SREM', KEYS[6], job_id) end

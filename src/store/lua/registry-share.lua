@@ -8,7 +8,7 @@ local before = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if before ~= ARGV[2] then
   if redis.call('HEXISTS', KEYS[1], ':n') == 0 then
     local t = redis.call('TIME')
-    redis.call('HSET', KEYS[1], ':i', string.format('%d', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)))
+    redis.call('HSET', KEYS[1], ':i', string.format('%d', tonumber(t[1]) * 1000000 + tonumber(t[2])))
   end
   redis.call('HINCRBY', KEYS[1], ':n', 1)
   if ARGV[2] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
