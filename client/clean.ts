@@ -1,4 +1,4 @@
-import type { Json } from "../src/protocol/types.ts";
+import type { Json, JsonObject } from "../src/protocol/types.ts";
 import { TrainwireError } from "./errors.ts";
 import { KEPT_LIMITS } from "./event-table.ts";
 
@@ -120,8 +120,8 @@ class Cleaner {
     return Array.from({ length }, (_, index) => this.value(values[index], depth + 1) ?? null);
   }
 
-  #entries(entries: Iterable<readonly [unknown, unknown]>, depth: number): { [key: string]: Json } {
-    const object: { [key: string]: Json } = {};
+  #entries(entries: Iterable<readonly [unknown, unknown]>, depth: number): JsonObject {
+    const object: JsonObject = {};
     for (const [key, item] of entries) {
       const name = this.#text(String(key));
       if (name === "__proto__")

@@ -1,4 +1,11 @@
-import type { EventMap, EventType, Json, PublishedEvent, TrainingProgress } from "../src/protocol/types.ts";
+import type {
+  EventMap,
+  EventType,
+  Json,
+  JsonObject,
+  PublishedEvent,
+  TrainingProgress,
+} from "../src/protocol/types.ts";
 import { isObject } from "./answer.ts";
 import { clean } from "./clean.ts";
 import { TrainwireError } from "./errors.ts";
@@ -73,7 +80,7 @@ export function prepare(type: unknown, data: unknown, envelope: unknown): Publis
       shorten(plain.error, "traceback", TRACEBACK);
     }
   }
-  const event: { [key: string]: Json } = { type, timestamp: new Date().toISOString() };
+  const event: JsonObject = { type, timestamp: new Date().toISOString() };
   const around = clean(envelope ?? {});
   if (!isObject(around)) throw new TrainwireError("invalid_event", "The envelope is not an object.");
   for (const field of ENVELOPE) {

@@ -7,7 +7,7 @@ import type {
   EventType,
   JobFields,
   JobStatus,
-  Json,
+  JsonObject,
   Log,
   ProductCompleted,
   PublishedEvent,
@@ -129,7 +129,7 @@ export class Run {
   }
 
   /** What has no type of its own. */
-  custom(name: string, data?: { [key: string]: Json }): void {
+  custom(name: string, data?: JsonObject): void {
     const custom: Custom = { name };
     if (data !== undefined) custom.data = data;
     this.publish("custom", custom);

@@ -6,24 +6,30 @@ import { expect } from "chai";
 import { signToken } from "../src/auth.ts";
 import { loadConfig } from "../src/config.ts";
 import { createLog } from "../src/log.ts";
+import type { Snapshot } from "../src/protocol/types.ts";
 import { type RunningHub, startHub } from "../src/server.ts";
 import { type TempFolder, tempFolder } from "./support/cleanup.ts";
 import { startProcess } from "./support/process.ts";
+import { until } from "./support/until.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
 const SECRET = "a secret of more than thirty-two bytes";
 
-/** The sample of the SDK, on this source and this hub, with what it takes for granted. */
-function sdkProgram(url: string, trainerToken: string, watcherToken: string): string {
-  const [, block = ""] = /```ts\n(import \{ TrainwireClient[\s\S]*?)```/.exec(README) ?? [];
-  const given = `const [trainerToken, watcherToken] = ${JSON.stringify([trainerToken, watcherToken])};
-const train = async (step: number) => 1 / step;\n`;
+/** A sample of the SDK that imports this first, on this source and this hub, with what it takes for granted. */
+function sdkProgram(imported: string, url: string, given: string): string {
+  const [, block = ""] = new RegExp(`\`\`\`ts\\n(import \\{ ${imported}[\\s\\S]*?)\`\`\``).exec(README) ?? [];
   const sdk = JSON.stringify(join(ROOT, "client/index.ts"));
   return (
     given + block.replace('"trainwire/client"', sdk).replace('"http://127.0.0.1:3000"', JSON.stringify(url))
   );
 }
+
+/** What the trainer that obeys takes for granted; a step takes so many ms. */
+const storesOf = (stepMs: number) => `const loadStores = async () => ["north", "south"];
+const save = async () => "model.bin";
+const clock = new Int32Array(new SharedArrayBuffer(4));
+const train = (store: string) => (Atomics.wait(clock, 0, 0, ${stepMs}), store.length);\n`;
 
 function program(name: string): string {
   const block = [...README.matchAll(/```js\n([\s\S]*?)```/g)].find(([, body]) =>
@@ -36,8 +42,8 @@ describe("README's programs", () => {
   let hub: RunningHub;
   let temp: TempFolder;
   let folder: string;
-  const token = (role: "trainer" | "watcher") =>
-    signToken(SECRET, { subject: "me", tenantId: "demo", role, ttlSeconds: 60 });
+  const token = (role: "trainer" | "watcher" | "operator", tenantId = "demo") =>
+    signToken(SECRET, { subject: "me", tenantId, role, ttlSeconds: 60 });
 
   before(async () => {
     temp = tempFolder("readme");
@@ -76,7 +82,10 @@ describe("README's programs", () => {
   });
 
   it("the SDK's sample shows the loss to its end, and ends", async () => {
-    writeFileSync(join(folder, "sdk.mts"), sdkProgram(hub.url, token("trainer"), token("watcher")));
+    const tokens = JSON.stringify([token("trainer"), token("watcher")]);
+    const given = `const [trainerToken, watcherToken] = ${tokens};
+const train = async (step: number) => 1 / step;\n`;
+    writeFileSync(join(folder, "sdk.mts"), sdkProgram("TrainwireClient", hub.url, given));
     const sample = startProcess("node", ["--import", "tsx", "sdk.mts"], { cwd: folder });
     try {
       expect(await sample.exited, sample.output.join("\n")).to.include({ code: 0 });
@@ -85,4 +94,38 @@ describe("README's programs", () => {
       await sample.stop();
     }
   });
+
+  /** Each in a tenant of its own, because the job is the same. */
+  for (const tenant of ["stops", "completes"]) {
+    it(`the trainer that obeys ${tenant}`, async () => {
+      const job = async (path = "", body?: object) => {
+        const response = await fetch(`${hub.url}/api/v1/tenants/${tenant}/training/jobs/sales-7${path}`, {
+          headers: { authorization: `Bearer ${token("operator", tenant)}` },
+          ...(body && { method: "POST", body: JSON.stringify(body) }),
+        });
+        return { status: response.status, body: (await response.json()) as { job?: Snapshot } };
+      };
+      const stops = tenant === "stops";
+      const given = storesOf(stops ? 20 : 1);
+      writeFileSync(join(folder, "obeys.mts"), sdkProgram("TrainwireTrainer }", hub.url, given));
+      const env = { TOKEN: token("trainer", tenant) };
+      const sample = startProcess("node", ["--import", "tsx", "obeys.mts"], { cwd: folder, env });
+      try {
+        if (stops) {
+          const save = { action: "save", command_id: "saved" };
+          await until(async () => (await job("/commands", save)).status === 200);
+          const { body } = await job("/commands", save);
+          expect(body).to.deep.include({ state: "applied", data: { path: "model.bin" } });
+          await until(async () => (await job("/commands", { action: "stop" })).status === 200);
+        }
+        expect(await sample.exited).to.include({ code: 0 });
+        expect(sample.output).to.deep.equal([]);
+        const { status, products } = (await job()).body.job as Snapshot;
+        expect(status).to.equal(stops ? "cancelled" : "completed");
+        if (!stops) expect(products).to.deep.equal({ completed: 2, failed: 0, total: 2, progress: 100 });
+      } finally {
+        await sample.stop();
+      }
+    });
+  }
 });

@@ -7,16 +7,16 @@ import { constants } from "node:os";
 import { Argument, Command, InvalidArgumentError } from "commander";
 import { TrainwireClient, type TrainwireError } from "../../client/index.ts";
 import { loadConfig } from "../config.ts";
-import { COMMAND_ACTIONS } from "../protocol/events.ts";
+import { COMMAND_ACTIONS } from "../protocol/forms.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import type { CommandAction, CommandUpdate, DeliveredEvent, Json } from "../protocol/types.ts";
+import type { CommandAction, CommandUpdate, DeliveredEvent, JsonObject } from "../protocol/types.ts";
 import { access, hubUrl, jobId } from "./access.ts";
 import { describeCommand } from "./describe.ts";
 import { clock } from "./figures.ts";
 import { harmless, harmlessJson } from "./text.ts";
 
 interface Options {
-  args?: { [key: string]: Json };
+  args?: JsonObject;
   timeout: number;
   all?: boolean;
   tenant: string;
@@ -134,7 +134,7 @@ export class Order {
   async give(
     job: string,
     action: CommandAction,
-    options: { args?: { [key: string]: Json }; timeoutMs: number; all?: boolean },
+    options: { args?: JsonObject; timeoutMs: number; all?: boolean },
   ): Promise<Outcome> {
     await this.#follow(job);
     try {
@@ -206,14 +206,14 @@ export class Order {
   }
 }
 
-function argsOf(text: string): { [key: string]: Json } {
+function argsOf(text: string): JsonObject {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) {
       if (Buffer.byteLength(JSON.stringify(value)) > LIMITS.commandBytes) {
         throw new InvalidArgumentError(`at most ${LIMITS.commandBytes} bytes are taken.`);
       }
-      return value as { [key: string]: Json };
+      return value as JsonObject;
     }
   } catch (error) {
     if (error instanceof InvalidArgumentError) throw error;

@@ -50,7 +50,8 @@ async function demo({ url, pace, seed, checkpoint }: Options): Promise<void> {
   });
   const end = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => end.abort());
-  // The hub that started this has died without a word.
+  // The hub that started this has died without a word, and nobody reads what is said any more.
+  process.stderr.on("error", () => {});
   process.once("disconnect", () => end.abort());
   if (process.send && !process.connected) end.abort();
   const isOrphan = () => process.send !== undefined && !process.connected;

@@ -72,7 +72,7 @@ export class AllJobs {
       position() {},
       waitExpired() {},
     });
-    const jobs = await this.#hub.allJobs(this.#identity);
+    const jobs = await this.#hub.jobs.all(this.#identity);
     this.#newest ??= jobs[0]?.job_id;
     // Who resumes has missed the beginning of jobs that it does not name.
     for (const { job_id } of jobs.filter(isActive)) this.#expect(job_id, since?.[job_id] ?? (since && START));
@@ -236,7 +236,7 @@ export class AllJobs {
     const newest = this.#newest;
     while (!this.#closed) {
       try {
-        const jobs = await this.#hub.allJobs(this.#identity);
+        const jobs = await this.#hub.jobs.all(this.#identity);
         const known = jobs.findIndex(({ job_id }) => job_id === newest);
         this.#newest = jobs[0]?.job_id;
         for (const [i, job] of jobs.entries()) {
@@ -256,7 +256,7 @@ export class AllJobs {
     const identity = this.#identity;
     while (!this.#closed && this.#identity === identity) {
       try {
-        const jobs = await this.#hub.allJobs(identity);
+        const jobs = await this.#hub.jobs.all(identity);
         if (this.#closed || this.#identity !== identity) return;
         this.#newest = jobs[0]?.job_id;
         for (const { job_id, epoch, seq } of jobs.filter(isActive)) this.#learn(job_id, { epoch, seq });

@@ -4,7 +4,7 @@
  * and brings the outcome back. Each step is compared and set with the one before.
  */
 import { randomBytes } from "node:crypto";
-import { atLeast, type Identity, maySee } from "../auth.ts";
+import { atLeast, type Identity } from "../auth.ts";
 import { type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import { TERMINAL_STATUSES } from "../protocol/status.ts";
@@ -17,6 +17,7 @@ import type {
 } from "../protocol/types.ts";
 import type { JobName } from "../store/registry.ts";
 import type { Entry, JobState, Store } from "../store/store.ts";
+import { jobOf } from "./access.ts";
 import type { CommandFeeds } from "./command-feeds.ts";
 import { hubEntry } from "./publish.ts";
 
@@ -61,11 +62,10 @@ export class Commands {
     request: CommandRequest,
   ): Promise<{ id: string; outcome: Promise<CommandAnswer> }> {
     if (!atLeast(identity.role, "operator")) throw new HubError("forbidden", "commands are for operators");
-    if (!maySee(identity, request.job_id)) throw new HubError("job_not_found");
+    const job = jobOf(identity, request.job_id);
     if (bytesOf(request.args) > LIMITS.commandBytes) {
       throw new HubError("command_too_large", `args are over ${LIMITS.commandBytes} bytes`);
     }
-    const job = { tenantId: identity.tenantId, jobId: request.job_id };
     const id = request.command_id ?? `c-${randomBytes(9).toString("hex")}`;
     const timeoutMs = request.timeout_ms ?? DEFAULT_TIMEOUT_MS;
     // Before it is requested, so that no answer is missed.

@@ -1,28 +1,24 @@
 /**
- * The hub without transports: doors (sockets, HTTP) call it, store and bus carry it. It knows who may see what, keeps
- * the feeds that this instance follows, and takes what trainers publish.
+ * The hub without transports: doors (sockets, HTTP) call it, store and bus carry it. It takes what trainers
+ * publish, lets watchers into the feeds that this instance follows, and holds the parts that doors ask directly.
  */
 import { randomBytes } from "node:crypto";
-import { type Identity, maySee } from "../auth.ts";
+import type { Identity } from "../auth.ts";
 import type { Bus, FeedName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type {
-  EventType,
   JobFields,
-  JobSummary,
   PresenceAnswer,
   PresenceRequest,
   PublishAnswer,
-  SeriesAnswer,
-  SeriesRequest,
   Snapshot,
   SubscribeAnswer,
   SubscribeRequest,
-  TenantSnapshot,
 } from "../protocol/types.ts";
 import type { Registry } from "../store/registry.ts";
 import type { Due, Entry, Store } from "../store/store.ts";
+import { feedOf, jobOf, sightOf } from "./access.ts";
 import { CommandFeeds } from "./command-feeds.ts";
 import { COMMAND, Commands } from "./commands.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -30,12 +26,12 @@ import { EtaEstimator } from "./eta.ts";
 import type { HealCounters } from "./feed.ts";
 import { Feeds } from "./feeds.ts";
 import { Instances } from "./instances.ts";
+import { Jobs } from "./jobs.ts";
 import { LIVENESS, LIVENESS_FIELDS, Liveness } from "./liveness.ts";
 import { type Opening, type OpenOptions, openPage, readPage } from "./open.ts";
 import type { Filter } from "./page.ts";
 import { Presence } from "./presence.ts";
-import { type CheckContext, checkEvent, createdEntry, seesTenant } from "./publish.ts";
-import { snapshotOf, summaryOf } from "./snapshot.ts";
+import { type CheckContext, checkEvent, createdEntry } from "./publish.ts";
 import type { Subscriber, Subscription } from "./subscription.ts";
 import { Trainers } from "./trainers.ts";
 
@@ -85,8 +81,6 @@ const TOUCHES = 4;
 const DEADLINES_MS = 1_000;
 /** How long trainers have to come back after the store was away, or this instance has started. */
 const GRACE_MS = 10_000;
-/** Jobs in a tenant's snapshot. */
-const TENANT_SNAPSHOT_JOBS = 100;
 
 export class Hub {
   readonly instanceId: string;
@@ -100,6 +94,7 @@ export class Hub {
     delivered: 0,
   };
   readonly feeds: Feeds;
+  readonly jobs: Jobs;
   readonly liveness: Liveness;
   readonly commands: Commands;
   readonly trainers: Trainers;
@@ -116,7 +111,8 @@ export class Hub {
     this.instanceId = options.instanceId;
     this.#store = store;
     this.#log = log;
-    const snapshot = (name: FeedName) => this.#snapshot(name);
+    this.jobs = new Jobs(store);
+    const snapshot = (name: FeedName) => this.jobs.snapshotOfFeed(name);
     this.feeds = new Feeds({ ...options, counters: this.counters, snapshot });
     const { registry, presenceIntervalMs, instanceTimeoutMs } = options;
     const onError = (error: unknown, what: string) => void this.internal(error, what);
@@ -246,15 +242,14 @@ export class Hub {
    * @throws HubError `job_not_found`, `unavailable`.
    */
   async open(identity: Identity, request: SubscribeRequest, subscriber: Subscriber): Promise<Opening> {
-    const name = this.#name(identity, request.job_id);
-    const filter = this.#filter(identity, name, request.types);
+    const { name, filter } = this.#asked(identity, request);
     return await openPage({ ...this.#open, name, filter, request, subscriber });
   }
 
   /** Follows the tenant's feed from now on, for those who only want to hear of jobs. */
   async listen(identity: Identity, subscriber: Subscriber): Promise<Subscription> {
     const name = { tenantId: identity.tenantId };
-    const filter = this.#filter(identity, name, undefined);
+    const filter = { types: undefined, maySee: sightOf(identity, name) };
     const snapshot = async () => null;
     for (;;) {
       const opening = await openPage({ ...this.#open, snapshot, name, filter, request: {}, subscriber });
@@ -271,98 +266,19 @@ export class Hub {
 
   /** What a subscription to the tenant's feed may see changes with its watcher's token, at once. */
   identify(subscription: Subscription, identity: Identity): void {
-    subscription.maySee = this.#sight(identity, subscription.name);
+    subscription.maySee = sightOf(identity, subscription.name);
   }
 
   /** The same page for those who do not stay (HTTP). */
   async page(identity: Identity, request: SubscribeRequest, limit?: number): Promise<SubscribeAnswer> {
-    const name = this.#name(identity, request.job_id);
-    const filter = this.#filter(identity, name, request.types);
+    const { name, filter } = this.#asked(identity, request);
     return (await readPage({ ...this.#open, name, filter, request, ...(limit !== undefined && { limit }) }))
       .answer;
   }
 
-  #name(identity: Identity, jobId: string | undefined): FeedName {
-    const { tenantId } = identity;
-    if (jobId === undefined) return { tenantId };
-    if (!maySee(identity, jobId)) throw new HubError("job_not_found");
-    return { tenantId, jobId };
-  }
-
-  #filter(identity: Identity, name: FeedName, types: readonly EventType[] | undefined) {
-    return { types: types && new Set(types), maySee: this.#sight(identity, name) };
-  }
-
-  /** Which jobs of the tenant's feed a token may see; `undefined` for all, and the tenant's own events. */
-  #sight(identity: Identity, name: FeedName): Filter["maySee"] {
-    if (name.jobId !== undefined || seesTenant(identity)) return undefined;
-    return (jobId) => jobId !== "" && maySee(identity, jobId);
-  }
-
-  async #snapshot(name: FeedName): Promise<Snapshot | TenantSnapshot | null> {
-    const { tenantId, jobId } = name;
-    if (jobId === undefined) {
-      const ids = await this.#store.jobs(tenantId, { limit: TENANT_SNAPSHOT_JOBS });
-      return { jobs: await this.#summaries(tenantId, ids) };
-    }
-    const state = await this.#store.job(tenantId, jobId);
-    return state ? snapshotOf(tenantId, jobId, state) : null;
-  }
-
-  async #summaries(tenantId: string, ids: readonly string[]): Promise<JobSummary[]> {
-    const states = await Promise.all(ids.map((jobId) => this.#store.job(tenantId, jobId, true)));
-    return ids.flatMap((jobId, i) => {
-      const state = states[i];
-      return state ? [summaryOf(jobId, state)] : [];
-    });
-  }
-
-  /** @throws HubError `job_not_found`. */
-  async snapshot(identity: Identity, jobId: string): Promise<Snapshot> {
-    const snapshot = await this.#snapshot(this.#name(identity, jobId));
-    if (!snapshot) throw new HubError("job_not_found");
-    return snapshot as Snapshot;
-  }
-
-  /** Jobs that the token may see, newest first. `more` says where to go on. */
-  async jobs(
-    identity: Identity,
-    { limit, before }: { limit: number; before?: string },
-  ): Promise<{ jobs: JobSummary[]; next?: string }> {
-    const jobs: JobSummary[] = [];
-    let cursor = before;
-    for (;;) {
-      const page = { limit, ...(cursor !== undefined && { before: cursor }) };
-      const ids = await this.#store.jobs(identity.tenantId, page);
-      const visible = ids.filter((id) => maySee(identity, id));
-      const taken = visible.slice(0, limit - jobs.length);
-      jobs.push(...(await this.#summaries(identity.tenantId, taken)));
-      // Never the id of a job that the token may not see.
-      if (jobs.length >= limit) {
-        const over = taken.length === visible.length && ids.length < limit;
-        return { jobs, ...(!over && { next: taken.at(-1) as string }) };
-      }
-      if (ids.length < limit) return { jobs };
-      cursor = ids.at(-1);
-    }
-  }
-
-  /** All jobs that the token may see, newest first: as many as a tenant may have. */
-  async allJobs(identity: Identity): Promise<JobSummary[]> {
-    const all = new Map<string, JobSummary>();
-    let before: string | undefined;
-    for (;;) {
-      try {
-        const page = await this.jobs(identity, { limit: 100, ...(before !== undefined && { before }) });
-        for (const job of page.jobs) all.set(job.job_id, job);
-        if (page.next === undefined) return [...all.values()];
-        before = page.next;
-      } catch (error) {
-        // The job at which the next page begins has just expired.
-        if (!(error instanceof HubError && error.code === "invalid_cursor")) throw error;
-        before = undefined;
-      }
-    }
+  #asked(identity: Identity, { job_id, types }: SubscribeRequest): { name: FeedName; filter: Filter } {
+    const name = feedOf(identity, job_id);
+    return { name, filter: { types: types && new Set(types), maySee: sightOf(identity, name) } };
   }
 
   /** @throws HubError `job_exists`, `too_many_jobs`, `invalid_event`. */
@@ -371,15 +287,7 @@ export class Hub {
     const { refused } = await this.publish(identity, { type: "job_created", job_id, data });
     const [refusal] = refused;
     if (refusal) throw new HubError(refusal.code as HubError["code"], refusal.message);
-    return await this.snapshot(identity, job_id);
-  }
-
-  /** The job's curves, whole. @throws HubError `job_not_found`. */
-  async series(identity: Identity, { job_id, ...wanted }: SeriesRequest): Promise<SeriesAnswer> {
-    const { tenantId } = this.#name(identity, job_id);
-    const series = await this.#store.series(tenantId, job_id, wanted);
-    if (!series) throw new HubError("job_not_found");
-    return series;
+    return await this.jobs.snapshot(identity, job_id);
   }
 
   /** A connection is subscribed to a job by name. Answers what ends that. */
@@ -389,9 +297,8 @@ export class Hub {
 
   /** Who watches a job, on all instances. @throws HubError `job_not_found`. */
   async presence(identity: Identity, { job_id }: PresenceRequest): Promise<PresenceAnswer> {
-    const { tenantId } = this.#name(identity, job_id);
-    const job = { tenantId, jobId: job_id };
-    const [head] = await this.#store.heads(tenantId, [job]);
+    const job = jobOf(identity, job_id);
+    const [head] = await this.#store.heads(job.tenantId, [job]);
     if (!head) throw new HubError("job_not_found");
     return { job_id, ...(await this.#presence.read(job)) };
   }

@@ -3,11 +3,12 @@
  * job; the store keeps the time of the last one. Each change of state is compared and set with the state before, so that
  * it is told once, whichever instances notice it.
  */
-import { type Identity, maySee } from "../auth.ts";
+import type { Identity } from "../auth.ts";
 import { HubError } from "../protocol/codes.ts";
 import type { HeartbeatAnswer, HeartbeatRequest, Liveness as State } from "../protocol/types.ts";
 import type { JobName } from "../store/registry.ts";
 import type { Due, Store } from "../store/store.ts";
+import { jobOf } from "./access.ts";
 import { hubEntry } from "./publish.ts";
 
 export interface LivenessOptions {
@@ -37,8 +38,7 @@ export class Liveness {
   async heartbeat(identity: Identity, request: HeartbeatRequest): Promise<HeartbeatAnswer> {
     const { job_id: jobId, last_step_at, expect_next_in } = request;
     const { store } = this.#options;
-    const job = { tenantId: identity.tenantId, jobId };
-    if (!maySee(identity, jobId)) throw new HubError("job_not_found");
+    const job = jobOf(identity, jobId);
     const [state] = await store.touch(job.tenantId, [
       {
         jobId,

@@ -9,6 +9,7 @@ import type { EventMap, EventType } from "../protocol/types.ts";
 import { describeFault } from "../protocol/validate.ts";
 import { type CheckedEvent, isJobProgress, lifeOf, reduce } from "../store/reduce.ts";
 import type { Entry } from "../store/store.ts";
+import { seesTenant } from "./access.ts";
 import type { EtaEstimator } from "./eta.ts";
 
 const validators = new Map(EVENT_TYPES.map((type) => [type as string, Compile(publishedSchema(type))]));
@@ -109,11 +110,6 @@ function estimated(event: CheckedEvent, { tenantId }: Identity, eta: EtaEstimato
   const seconds = eta?.observe(tenantId, event);
   if (seconds === undefined) return event;
   return { ...event, data: { ...event.data, eta_seconds: seconds } } as CheckedEvent;
-}
-
-/** Events without a job are for those who see the whole tenant. */
-export function seesTenant(identity: Identity): boolean {
-  return identity.jobs === undefined || identity.jobs.includes("*");
 }
 
 /** An event that the hub makes itself. */

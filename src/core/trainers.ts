@@ -4,13 +4,14 @@
  * them, and if its instance does not (it has just died), the next one does.
  */
 import { randomBytes } from "node:crypto";
-import { type Identity, maySee } from "../auth.ts";
+import type { Identity } from "../auth.ts";
 import { feedId } from "../bus/bus.ts";
 import { type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { AnnounceRequest, CommandUpdate, TrainerAnswer, TrainerCommand } from "../protocol/types.ts";
 import type { JobName, Registry, Trainer } from "../store/registry.ts";
 import type { Entry, Store } from "../store/store.ts";
+import { jobOf } from "./access.ts";
 import type { CommandFeeds } from "./command-feeds.ts";
 import { bytesOf, COMMAND, type Commands, outline, type Pending, pendingOf } from "./commands.ts";
 import type { Liveness } from "./liveness.ts";
@@ -72,8 +73,7 @@ export class Trainers {
    */
   async announce(identity: Identity, request: AnnounceRequest, deliver: Deliver): Promise<Announced> {
     const { job_id: jobId, rank = 0, trainer_id: id = `t-${randomBytes(9).toString("hex")}` } = request;
-    if (!maySee(identity, jobId)) throw new HubError("job_not_found");
-    const job: JobName = { tenantId: identity.tenantId, jobId };
+    const job = jobOf(identity, jobId);
     const commands = [...new Set(request.commands)].sort();
     const { store, registry } = this.#options;
     const tellCommands = () => {

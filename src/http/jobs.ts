@@ -29,7 +29,7 @@ export function jobRoutes(router: Router<State>, hub: Hub): void {
     const identity = reader(ctx);
     const limit = number(ctx, "limit", 1, JOBS_PAGE) ?? JOBS_PAGE;
     const before = one(ctx, "before");
-    ctx.body = await hub.jobs(identity, { limit, ...(before !== undefined && { before }) });
+    ctx.body = await hub.jobs.list(identity, { limit, ...(before !== undefined && { before }) });
   });
   router.post(JOBS, async (ctx) => {
     const identity = allowed(ctx, (role) => atLeast(role, "operator") || role === "trainer");
@@ -40,7 +40,10 @@ export function jobRoutes(router: Router<State>, hub: Hub): void {
   });
   router.get(`${JOBS}/:job_id`, async (ctx) => {
     const identity = reader(ctx);
-    ctx.body = { job: await hub.snapshot(identity, jobId(ctx)), urls: urlsOf(identity.tenantId, jobId(ctx)) };
+    ctx.body = {
+      job: await hub.jobs.snapshot(identity, jobId(ctx)),
+      urls: urlsOf(identity.tenantId, jobId(ctx)),
+    };
   });
   router.get(`${JOBS}/:job_id/events`, async (ctx) => {
     ctx.body = await hub.page(reader(ctx), pageRequest(ctx), number(ctx, "limit", 1, LIMITS.pageEvents));
@@ -90,7 +93,7 @@ async function series(ctx: Ctx, hub: Hub): Promise<SeriesAnswer> {
     const value = number(ctx, name, 0, Number.MAX_SAFE_INTEGER);
     if (value !== undefined) request[name] = value;
   }
-  return await hub.series(identity, checkRequest<SeriesRequest>("series", request));
+  return await hub.jobs.series(identity, checkRequest<SeriesRequest>("series", request));
 }
 
 function reader(ctx: Ctx): Identity {

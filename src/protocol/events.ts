@@ -2,18 +2,16 @@
  * Every event type: its schema, class, conflation key and feeds. This table is the one source; PROTOCOL.md prints it.
  */
 import Type, { type Static, type TSchema } from "typebox";
-import { ID_PATTERN, LIMITS } from "./limits.ts";
+import { action, actions, closed, freeForm, id, label, opt, whole } from "./forms.ts";
+import { LIMITS } from "./limits.ts";
 import { JOB_STATUSES } from "./status.ts";
-import type { CommandAction, EventMap, EventType } from "./types.ts";
+import type { EventMap, EventType } from "./types.ts";
 
-const closed = { additionalProperties: false } as const;
-const opt = Type.Optional;
 const text = (max: number) => Type.String({ maxLength: max });
 const name = text(256);
 const message = text(16_384);
 const url = text(60_000);
 const amount = Type.Number({ minimum: 0 });
-const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const percent = Type.Number({ minimum: 0, maximum: 100 });
 const bool = Type.Boolean();
 const num = Type.Union([Type.Number(), Type.Enum(["NaN", "Infinity", "-Infinity"])]);
@@ -22,20 +20,8 @@ const metrics = Type.Record(Type.String({ pattern: "^(?!__proto__$)[^\\x00-\\x1f
   maxProperties: LIMITS.metrics,
   additionalProperties: false,
 });
-const freeForm = Type.Unsafe<NonNullable<EventMap["custom"]["data"]>>(Type.Object({}));
 const level = Type.Enum(["debug", "info", "warning", "error", "critical"]);
-
 const status = Type.Enum([...JOB_STATUSES]);
-export const COMMAND_ACTIONS = [
-  "pause",
-  "resume",
-  "stop",
-  "save",
-  "sample",
-  "validate",
-  "custom",
-] as const satisfies readonly CommandAction[];
-export const action = Type.Enum([...COMMAND_ACTIONS]);
 
 const jobFields = {
   name: opt(name),
@@ -121,7 +107,7 @@ const data = {
   ),
   system_stats: Type.Object(
     {
-      host: Type.String({ pattern: "^[^\\x00-\\x1f]{1,128}$" }),
+      host: label,
       cpu_percent: opt(amount),
       cpu_count: opt(whole),
       memory_used_bytes: opt(amount),
@@ -155,7 +141,7 @@ const data = {
   job_updated: Type.Object(
     {
       ...jobFields,
-      commands: opt(Type.Array(action, { maxItems: COMMAND_ACTIONS.length })),
+      commands: opt(actions),
       updated_by: opt(name),
     },
     closed,
@@ -200,13 +186,13 @@ const data = {
   ),
   command_update: Type.Object(
     {
-      command_id: Type.String({ pattern: ID_PATTERN }),
+      command_id: id,
       action,
       state: Type.Enum(["requested", "delivered", "applied", "failed", "expired"]),
       args: opt(freeForm),
       all: opt(bool),
       timeout_ms: opt(whole),
-      targets: opt(Type.Array(Type.String({ pattern: ID_PATTERN }), { maxItems: LIMITS.trainers })),
+      targets: opt(Type.Array(id, { maxItems: LIMITS.trainers })),
       answered: opt(whole),
       code: opt(name),
       message: opt(message),
@@ -215,7 +201,10 @@ const data = {
     },
     closed,
   ),
-  presence: Type.Object({ watchers: whole, users: opt(Type.Array(name, { maxItems: 100 })) }, closed),
+  presence: Type.Object(
+    { watchers: whole, users: opt(Type.Array(name, { maxItems: LIMITS.presenceUsers })) },
+    closed,
+  ),
   custom: Type.Object({ name: Type.String({ minLength: 1, maxLength: 128 }), data: opt(freeForm) }, closed),
 } satisfies Record<EventType, TSchema>;
 
@@ -274,7 +263,7 @@ export const EVENT_TYPES = Object.keys(EVENTS) as EventType[];
 
 /** The envelope's fields beside `type` and `data`, as a trainer sends them. */
 export const ENVELOPE = {
-  job_id: opt(Type.String({ pattern: ID_PATTERN })),
+  job_id: opt(id),
   timestamp: opt(
     Type.String({
       pattern:
@@ -283,7 +272,7 @@ export const ENVELOPE = {
   ),
   attempt: opt(Type.Integer({ minimum: 1, maximum: 1_000_000_000 })),
   rank: opt(Type.Integer({ minimum: 0, maximum: 1_000_000 })),
-  product: opt(Type.String({ pattern: "^[^\\x00-\\x1f]{1,128}$" })),
+  product: opt(label),
   metadata: opt(freeForm),
   id: opt(Type.String({ minLength: 1, maxLength: LIMITS.idLength })),
   producer: opt(
@@ -295,8 +284,6 @@ export const ENVELOPE = {
 /** Schema of a published event of one type. */
 export function publishedSchema(type: EventType): TSchema {
   const kind = EVENTS[type];
-  const required = kind.requires?.includes("product")
-    ? { product: Type.String({ pattern: "^[^\\x00-\\x1f]{1,128}$" }) }
-    : {};
+  const required = kind.requires?.includes("product") ? { product: label } : {};
   return Type.Object({ ...ENVELOPE, ...required, type: Type.Literal(type), data: kind.data }, closed);
 }

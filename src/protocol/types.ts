@@ -7,7 +7,8 @@
 export type Num = number | "NaN" | "Infinity" | "-Infinity";
 
 /** What may stand in free-form fields. */
-export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
+export type Json = string | number | boolean | null | Json[] | JsonObject;
+export type JsonObject = { [key: string]: Json };
 
 /** A place in a feed. `epoch` names the feed's history (it changes when history was lost), `seq` rises by one per event. */
 export interface Cursor {
@@ -230,7 +231,7 @@ export interface CommandUpdate {
   /** `requested`, then `delivered` to a trainer, then `applied` or `failed` as it answers; `expired` after its time-out. */
   state: "requested" | "delivered" | "applied" | "failed" | "expired";
   /** At `requested`. */
-  args?: { [key: string]: Json };
+  args?: JsonObject;
   /** At `requested`: for every trainer of the job. */
   all?: boolean;
   /** At `requested`. */
@@ -242,24 +243,24 @@ export interface CommandUpdate {
   /** Why it failed or expired: a code of PROTOCOL.md's table. */
   code?: string;
   message?: string;
-  /** What the trainer answered. */
-  data?: { [key: string]: Json };
-  /** `sub` of the operator. */
+  /** What the trainer answered; with `all` only if there was a single one. */
+  data?: JsonObject;
+  /** At `requested`: `sub` of the operator. */
   requested_by?: string;
 }
 
 /** Who watches the job. Only the hub makes it. Conflatable. */
 export interface Presence {
-  /** Connections that watch. */
+  /** Connections that are subscribed to the job by name, on all instances. */
   watchers: number;
-  /** `sub` of up to 100 of them. */
+  /** The distinct `sub`s of up to 100 of them, sorted. */
   users?: string[];
 }
 
 /** What has no type of its own. */
 export interface Custom {
   name: string;
-  data?: { [key: string]: Json };
+  data?: JsonObject;
 }
 
 /** Event type → its `data`. */
@@ -302,7 +303,7 @@ export interface PublishedEvent<T extends EventType = EventType> {
   /** Part of the job in parallel training. */
   product?: string;
   /** Free-form, at most 4 KB. */
-  metadata?: { [key: string]: Json };
+  metadata?: JsonObject;
   /** Makes a resend safe: the last 10 000 ids of a job are stored once. Not together with `producer`. */
   id?: string;
   /** Makes a resend safe without a window: the hub keeps the highest `n` per producer and job. */
@@ -329,7 +330,7 @@ export interface DeliveredEvent<T extends EventType = EventType> {
   attempt?: number;
   rank?: number;
   product?: string;
-  metadata?: { [key: string]: Json };
+  metadata?: JsonObject;
   /** On `product_completed`: how many are done, this one included. */
   products?: ProductCounts;
   data: EventMap[T];
@@ -342,7 +343,7 @@ export interface ProductCounts {
   total?: number;
   /**
    * Per cent of the job, whole: 0 at the start, 20 when the total is known after data analysis (`job_updated`), then 20 +
-   * floor(done / total * 60) with done = completed + failed, 100 when the job is completed.
+   * floor(done / total * 60) with done = completed + failed, 100 when the job is completed. Without a total it stays 0.
    */
   progress: number;
 }
@@ -407,7 +408,7 @@ export interface Snapshot {
   status: JobStatus;
   /** The newest attempt, from 1. */
   attempt: number;
-  /** Absent while no trainer is expected to be at work. */
+  /** Absent before the first sign of life, and while no trainer is expected to be at work. */
   liveness?: Liveness;
   /** The trainer's last sign of life, ISO 8601. */
   last_seen?: string;
@@ -558,7 +559,7 @@ export interface CommandRequest {
   job_id: string;
   action: CommandAction;
   /** Free-form, at most 4 KB. */
-  args?: { [key: string]: Json };
+  args?: JsonObject;
   /** How long the trainer has to come and answer: 100 to 3 600 000, default 30 000. */
   timeout_ms?: number;
   /** Makes a resend safe: the same id is carried out once. Default: one of the hub's. */
@@ -573,7 +574,7 @@ export interface CommandAnswer {
   command_id: string;
   state: "applied";
   message?: string;
-  data?: { [key: string]: Json };
+  data?: JsonObject;
 }
 
 /** What a trainer's socket gets as `command`, and acknowledges with a `TrainerAnswer`. May come twice with the same id. */
@@ -581,8 +582,8 @@ export interface TrainerCommand {
   job_id: string;
   command_id: string;
   action: CommandAction;
-  args?: { [key: string]: Json };
-  /** How long the hub waits for the answer. */
+  args?: JsonObject;
+  /** As in the request, from which it counts. */
   timeout_ms: number;
   requested_by?: string;
 }
@@ -592,7 +593,7 @@ export interface TrainerAnswer {
   ok: boolean;
   message?: string;
   /** At most 4 KB. */
-  data?: { [key: string]: Json };
+  data?: JsonObject;
 }
 
 /** A trainer's socket says that it works on a job: while it is connected the job is live, and commands reach it. */

@@ -1,11 +1,9 @@
 /** Every verb of the two namespaces, with the schema of its request. */
 import Type, { type TSchema } from "typebox";
-import { action, COMMAND_ACTIONS, ENVELOPE, EVENT_TYPES } from "./events.ts";
-import { ID_PATTERN, LIMITS } from "./limits.ts";
+import { ENVELOPE, EVENT_TYPES } from "./events.ts";
+import { action, actions, closed, freeForm, id, opt, whole } from "./forms.ts";
+import { LIMITS } from "./limits.ts";
 
-const closed = { additionalProperties: false } as const;
-const opt = Type.Optional;
-const id = Type.String({ pattern: ID_PATTERN });
 const feed = Type.Union([id, Type.Literal("*")]);
 const position = Type.Object(
   {
@@ -18,10 +16,8 @@ const position = Type.Object(
 const start = Type.Object({ epoch: Type.Literal(""), seq: Type.Literal(0) }, closed);
 const cursor = Type.Union([position, start]);
 
-const freeForm = Type.Object({});
 const product = ENVELOPE.product;
 const rank = ENVELOPE.rank;
-const whole = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 
 interface Verb {
   namespace: readonly ("/" | "/trainer")[];
@@ -87,7 +83,7 @@ export const VERBS = {
     request: Type.Object(
       {
         job_id: id,
-        commands: opt(Type.Array(action, { maxItems: COMMAND_ACTIONS.length })),
+        commands: opt(actions),
         rank,
         trainer_id: opt(id),
       },

@@ -12,6 +12,7 @@ import type {
   TrainerCommand,
 } from "../protocol/types.ts";
 import type { Connection, VerbHandler } from "./connection.ts";
+import { Turns } from "./turns.ts";
 
 type VerbsOfTrainers = "publish" | "announce" | "withdraw" | "heartbeat" | "ping";
 
@@ -19,8 +20,8 @@ export class Trainer {
   readonly #connection: Pick<Connection, "socket" | "identity">;
   readonly #hub: Hub;
   readonly #announced = new Map<string, Announced>();
-  /** The end of what is under way for each job: an announcement and its withdrawal keep their order. */
-  readonly #queues = new Map<string, Promise<void>>();
+  /** An announcement of a job and its withdrawal keep their order. */
+  readonly #turns = new Turns();
   /** Ends the waiting for each answer that is under way. */
   readonly #delivering = new Set<() => void>();
   #gone = false;
@@ -35,9 +36,9 @@ export class Trainer {
       publish: async (events: unknown, reply) =>
         reply(await this.#hub.publish(this.#connection.identity, events)),
       announce: (request: AnnounceRequest, reply) =>
-        this.#inTurn(request.job_id, async () => reply(await this.#announce(request))),
+        this.#turns.take(request.job_id, async () => reply(await this.#announce(request))),
       withdraw: ({ job_id }: { job_id: string }, reply) =>
-        this.#inTurn(job_id, async () => {
+        this.#turns.take(job_id, async () => {
           if (!this.#withdraw(job_id)) throw new HubError("not_announced");
           reply({ job_id });
         }),
@@ -55,6 +56,7 @@ export class Trainer {
   /** The connection has ended. */
   close(): void {
     this.#gone = true;
+    this.#turns.close();
     for (const jobId of [...this.#announced.keys()]) this.#withdraw(jobId);
     for (const fail of [...this.#delivering]) fail();
   }
@@ -62,7 +64,7 @@ export class Trainer {
   async #announce(request: AnnounceRequest): Promise<AnnounceAnswer> {
     const { job_id } = request;
     // This one is among those under way.
-    const taken = new Set([...this.#announced.keys(), ...this.#queues.keys()]);
+    const taken = new Set([...this.#announced.keys(), ...this.#turns.keys]);
     if (taken.size > LIMITS.announcedJobs) throw new HubError("too_many_trainers");
     const { identity } = this.#connection;
     const announced = await this.#hub.trainers.announce(identity, request, (command) =>
@@ -97,19 +99,5 @@ export class Trainer {
       if (this.#gone) return fail();
       socket.emit("command", command, (answer: TrainerAnswer) => end(() => resolve(answer)));
     });
-  }
-
-  async #inTurn(key: string, work: () => Promise<void>): Promise<void> {
-    const before = this.#queues.get(key);
-    const turn = (async () => {
-      await before?.catch(() => {});
-      if (!this.#gone) await work();
-    })();
-    this.#queues.set(key, turn);
-    try {
-      await turn;
-    } finally {
-      if (this.#queues.get(key) === turn) this.#queues.delete(key);
-    }
   }
 }

@@ -10,6 +10,7 @@ import { LIMITS } from "../protocol/limits.ts";
 import type { Closing, Cursor, Gap, PingAnswer, Position, SubscribeRequest } from "../protocol/types.ts";
 import type { Connection, VerbHandler } from "./connection.ts";
 import { allJobsRoom, jobRoom, tenantRoom } from "./rooms.ts";
+import { Turns } from "./turns.ts";
 
 /** The keys of subscriptions that are not to one job; no job id looks like them. */
 const TENANT = "";
@@ -22,8 +23,8 @@ export class Watcher {
   /** Job → what ends that it counts as watched. */
   readonly #watched = new Map<string, () => void>();
   #all: AllJobs | undefined;
-  /** The end of what is under way for each feed: two calls for one feed are answered in order. */
-  readonly #queues = new Map<string, Promise<void>>();
+  /** Two calls for one feed are answered in order. */
+  readonly #turns = new Turns();
   readonly #told = new WeakSet<Gap>();
   #gone = false;
 
@@ -38,7 +39,8 @@ export class Watcher {
       subscribe: (request, reply) => this.subscribe(request, reply),
       unsubscribe: (request, reply) => this.unsubscribe(request, reply),
       presence: async (request, reply) => reply(await this.#hub.presence(this.#connection.identity, request)),
-      series: async (request, reply) => reply(await this.#hub.series(this.#connection.identity, request)),
+      series: async (request, reply) =>
+        reply(await this.#hub.jobs.series(this.#connection.identity, request)),
       command: async (request, reply) => {
         const { outcome } = await this.#hub.commands.request(this.#connection.identity, request);
         reply(await outcome);
@@ -50,20 +52,16 @@ export class Watcher {
   async subscribe(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
     const key = request.job_id ?? TENANT;
     checkCombination(request);
-    const taken = new Set([
-      ...this.#subscriptions.keys(),
-      ...this.#queues.keys(),
-      ...(this.#all ? [ALL] : []),
-    ]);
+    const taken = new Set([...this.#subscriptions.keys(), ...this.#turns.keys, ...(this.#all ? [ALL] : [])]);
     if (!taken.has(key) && taken.size >= LIMITS.subscriptions) throw new HubError("too_many_subscriptions");
-    await this.#inTurn(key, () =>
+    await this.#turns.take(key, () =>
       key === ALL ? this.#subscribeAll(request, reply) : this.#subscribeOne(key, request, reply),
     );
   }
 
   async unsubscribe({ job_id }: { job_id?: string }, reply: (data: unknown) => void): Promise<void> {
     const key = job_id ?? TENANT;
-    await this.#inTurn(key, async () => {
+    await this.#turns.take(key, async () => {
       if (key === ALL ? !this.#all : !this.#subscriptions.has(key)) throw new HubError("not_subscribed");
       this.#leave(key);
       reply(job_id === undefined ? {} : { job_id });
@@ -91,6 +89,7 @@ export class Watcher {
   /** The connection has ended. */
   close(): void {
     this.#gone = true;
+    this.#turns.close();
     for (const key of [...this.#subscriptions.keys()]) this.#leave(key);
     this.#all?.close();
     this.#all = undefined;
@@ -207,20 +206,6 @@ export class Watcher {
   #deliversItself(event: FeedEvent): boolean {
     const own = this.#subscriptions.get(event.jobId);
     return own !== undefined && own.epoch === event.epoch && event.seq > own.start && wants(own, event);
-  }
-
-  async #inTurn(key: string, work: () => Promise<void>): Promise<void> {
-    const before = this.#queues.get(key);
-    const turn = (async () => {
-      await before?.catch(() => {});
-      if (!this.#gone) await work();
-    })();
-    this.#queues.set(key, turn);
-    try {
-      await turn;
-    } finally {
-      if (this.#queues.get(key) === turn) this.#queues.delete(key);
-    }
   }
 }
 

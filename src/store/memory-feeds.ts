@@ -63,7 +63,6 @@ class Stream {
 export class Feed {
   readonly epoch = newEpoch();
   seq = 0;
-  lastConflatable = 0;
   life: number;
   expiresAt: number;
   readonly streams: Record<"events" | "log", Stream>;
@@ -146,7 +145,6 @@ export class JobFeed extends Feed {
   apply(entry: Entry, seq: number): void {
     const { type, head, data, patch } = entry;
     if (entry.durable) this.streams[entry.stream].add({ seq, type, head, data });
-    else this.lastConflatable = seq;
     if (patch.latest) this.latest.set(type, { seq, type, head, data, prev: 0 });
     increment(this.counts, `type:${type}`);
     const { attempt = this.job.attempt } = entry;

@@ -29,6 +29,11 @@ export class MemoryJob {
     return Number(this.fields.get("seen") ?? 0);
   }
 
+  /** These fields, '' for none. */
+  pick(names: readonly string[]): Map<string, string> {
+    return new Map(names.map((name) => [name, this.fields.get(name) ?? ""]));
+  }
+
   get liveness(): Liveness | undefined {
     const json = this.fields.get("liveness");
     return json === undefined ? undefined : (JSON.parse(json) as Liveness);

@@ -4,7 +4,7 @@ import type { MemoryBus } from "../bus/memory.ts";
 import { HubError } from "../protocol/codes.ts";
 import type { Cursor, EventType, Liveness, SeriesAnswer } from "../protocol/types.ts";
 import { type Feed, JobFeed, Tenant } from "./memory-feeds.ts";
-import { mergeStreams, tailCursor } from "./page.ts";
+import { emptyPage, mergeStreams, resultOf, tailCursor } from "./page.ts";
 import { JOB_PROGRESS_KEYS } from "./reduce.ts";
 import { answerOf, type SeriesFilter } from "./series.ts";
 import {
@@ -62,7 +62,7 @@ export class MemoryStore implements Store {
     });
     if (published.length > 0) this.#renew(tenant);
     this.#options.bus.publish([{ tenantId: feed.tenantId }, published]);
-    return result(tenant.epoch, stored);
+    return resultOf(tenant.epoch, stored);
   }
 
   #appendJob(
@@ -121,7 +121,7 @@ export class MemoryStore implements Store {
     const stored = entries.map((entry, index) => add(entry, isNew && index === 0));
     if (onJob.length === 0) {
       if (isNew) tenant.jobs.delete(feed.jobId);
-      return result(job.epoch, stored);
+      return resultOf(job.epoch, stored);
     }
     job.updatedAt = this.#now();
     this.#renew(job);
@@ -132,7 +132,7 @@ export class MemoryStore implements Store {
         alive && !("refused" in (stored[i] as Stored)) && !(stored[i] as { duplicate: boolean }).duplicate,
     );
     const wakes = isSeen && job.job.liveness !== undefined && job.job.liveness !== "live";
-    return { ...result(job.epoch, stored), ...(wakes && { wakes }) };
+    return { ...resultOf(job.epoch, stored), ...(wakes && { wakes }) };
   }
 
   #addToTenant(tenant: Tenant, type: EventType, head: string, data: string, job?: Logged["job"]): FeedEvent {
@@ -158,7 +158,6 @@ export class MemoryStore implements Store {
     if (!newest) return [];
     job.progressFlushedAt = this.#now();
     const seq = ++tenant.seq;
-    tenant.lastConflatable = seq;
     const position = { epoch: job.epoch, seq: newest.seq };
     const shown = { ...newest, key: jobId, seq, fields: new Map(newest.fields), job: { jobId, position } };
     tenant.newest.delete(jobId);
@@ -184,7 +183,7 @@ export class MemoryStore implements Store {
 
   async read(name: FeedName, options: ReadOptions): Promise<Page> {
     const feed = this.#feed(name);
-    const page: Page = { epoch: null, seq: 0, reset: false, logged: [], trimmed: [], newest: [], upTo: 0 };
+    const page = emptyPage();
     if (!feed) return { ...page, reset: options.epoch !== null };
     Object.assign(page, { epoch: feed.epoch, seq: feed.seq, upTo: feed.seq });
     if ((options.epoch !== null && options.epoch !== feed.epoch) || options.after > feed.seq) {
@@ -258,7 +257,7 @@ export class MemoryStore implements Store {
 
   async fields(tenantId: string, jobId: string, names: readonly string[]) {
     const job = this.#jobOf(tenantId, jobId)?.job;
-    return job && new Map(names.map((name) => [name, job.fields.get(name) ?? ""]));
+    return job?.pick(names);
   }
 
   async touch(tenantId: string, jobs: Parameters<Store["touch"]>[1]): Promise<Array<Liveness | undefined>> {
@@ -285,8 +284,7 @@ export class MemoryStore implements Store {
         const { seenAt, expectedAt } = job;
         const seen = seenAt > 0 && { seenAt, silentMs: now - seenAt };
         const expected = expectedAt > 0 && { expectMs: expectedAt - now };
-        const fields = new Map(names.map((name) => [name, job.fields.get(name) ?? ""]));
-        due.push({ jobId, what, at, fields, ...seen, ...expected });
+        due.push({ jobId, what, at, fields: job.pick(names), ...seen, ...expected });
       }
     }
     return due
@@ -355,9 +353,4 @@ function copyNewest(values: Iterable<Newest>): Newest[] {
   return [...values]
     .map((value) => ({ ...value, fields: new Map(value.fields) }))
     .sort((a, b) => a.seq - b.seq);
-}
-
-function result(epoch: string, stored: Stored[]): AppendResult {
-  const seqs = stored.flatMap((entry) => ("seq" in entry ? [entry.seq] : []));
-  return seqs.length === 0 ? { stored } : { stored, position: { epoch, seq: Math.max(...seqs) } };
 }

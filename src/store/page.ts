@@ -1,6 +1,14 @@
-/** What both stores share: how two streams of one feed become one page. */
+/** What both stores share: answers to an append, and how two streams of one feed become one page. */
 import { randomBytes } from "node:crypto";
-import { ENTRY_OVERHEAD, type Logged, type Page, type ReadOptions, type Trimmed } from "./store.ts";
+import {
+  type AppendResult,
+  ENTRY_OVERHEAD,
+  type Logged,
+  type Page,
+  type ReadOptions,
+  type Stored,
+  type Trimmed,
+} from "./store.ts";
 
 /** Names a new history of a feed. */
 export function newEpoch(): string {
@@ -10,6 +18,17 @@ export function newEpoch(): string {
 /** What an event counts against byte limits. */
 export function size(event: { head: string; data: string }): number {
   return Buffer.byteLength(event.head) + Buffer.byteLength(event.data) + ENTRY_OVERHEAD;
+}
+
+/** Where the feed stands after what became of the entries. */
+export function resultOf(epoch: string, stored: Stored[]): AppendResult {
+  const seqs = stored.flatMap((entry) => ("seq" in entry ? [entry.seq] : []));
+  return seqs.length === 0 ? { stored } : { stored, position: { epoch, seq: Math.max(...seqs) } };
+}
+
+/** Of a feed that is not there. */
+export function emptyPage(): Page {
+  return { epoch: null, seq: 0, reset: false, logged: [], trimmed: [], newest: [], upTo: 0 };
 }
 
 /** The seq before the n-th newest of what was found; with fewer than n, before the oldest. */

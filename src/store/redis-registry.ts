@@ -3,12 +3,12 @@
  * several commands, in an order that leaves nothing behind should they end in the middle.
  */
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { RedisLink } from "../redis/link.ts";
 import { type Reply, Scripts } from "../redis/scripts.ts";
+import { REGISTRY_SCRIPTS } from "./redis-scripts.ts";
 import {
   byRank,
   type JobName,
@@ -18,22 +18,6 @@ import {
   type Turn,
   type Version,
 } from "./registry.ts";
-
-const lua = (name: string) => readFileSync(new URL(`./lua/registry-${name}.lua`, import.meta.url), "utf8");
-const writing = (name: string) => `#!lua\n${lua(name)}`;
-/** Takes no room, or what it is for cannot wait for room. */
-const always = (name: string) => `#!lua flags=allow-oom\n${lua(name)}`;
-const SCRIPTS = {
-  registry_beat: always("beat"),
-  registry_condemn: always("condemn"),
-  registry_share: writing("share"),
-  registry_unshare: always("share"),
-  registry_turn: writing("turn"),
-  registry_told: always("told"),
-  registry_announce: writing("announce"),
-  registry_withdraw: always("withdraw"),
-  registry_lease: always("lease"),
-};
 
 /** Of every key: what nobody has renewed for so long was left behind by instances that nobody could forget. */
 const LIFE_MS = 86_400_000;
@@ -54,7 +38,7 @@ export interface RedisRegistryOptions {
 export class RedisRegistry implements Registry {
   readonly #options: RedisRegistryOptions;
   readonly #keys: Keys;
-  readonly #scripts: Scripts<keyof typeof SCRIPTS>;
+  readonly #scripts: Scripts<keyof typeof REGISTRY_SCRIPTS>;
   /**
    * Another one whenever the instance comes anew: what it said before is taken away under the name of before, by
    * whoever and whenever, and never what it says now. Also a restarted hub of the same name is not taken for itself.
@@ -68,7 +52,7 @@ export class RedisRegistry implements Registry {
   constructor(options: RedisRegistryOptions) {
     this.#options = options;
     this.#keys = options.keys;
-    this.#scripts = new Scripts(options.redis, SCRIPTS);
+    this.#scripts = new Scripts(options.redis, REGISTRY_SCRIPTS);
     this.#name = this.#newName();
   }
 

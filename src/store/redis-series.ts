@@ -12,6 +12,7 @@ import { LIMITS } from "../protocol/limits.ts";
 import type { SeriesAnswer } from "../protocol/types.ts";
 import type { Keys } from "../redis/keys.ts";
 import type { Redis } from "../redis/link.ts";
+import type { StoreScripts } from "./redis-scripts.ts";
 import {
   answerOf,
   bucketsOf,
@@ -39,10 +40,7 @@ const DROPPED = "dropped";
 
 export interface RedisSeriesOptions {
   keys: Keys;
-  /** Sends commands. Throws HubError `unavailable` when there is no connection. */
-  call: <R>(command: (redis: Redis) => Promise<R>) => Promise<R>;
-  /** The store's scripts. */
-  run: (script: "fold" | "shorten", keys: readonly string[], args: readonly string[]) => Promise<unknown>;
+  scripts: StoreScripts;
   /** The list is cut at so many raw points, folded or not. */
   maxPoints: number;
   onError: (error: Error) => void;
@@ -70,12 +68,14 @@ interface Round {
 
 export class RedisSeries {
   readonly #options: RedisSeriesOptions;
+  readonly #scripts: StoreScripts;
   /** Jobs that are being folded, or have just failed to be. */
   readonly #folding = new Set<string>();
   #closed = false;
 
   constructor(options: RedisSeriesOptions) {
     this.#options = options;
+    this.#scripts = options.scripts;
   }
 
   /** Folds a job's raw points in the background when there are many. */
@@ -93,7 +93,7 @@ export class RedisSeries {
   /** Atomic with the head: the raw points are read together with the buckets. `undefined` if there is no job. */
   async series(tenantId: string, jobId: string, wanted: SeriesFilter): Promise<SeriesAnswer | undefined> {
     const keys = this.#options.keys.job(tenantId, jobId);
-    let known = await this.#options.call((redis) => redis.hgetall(keys.series));
+    let known = await this.#scripts.call((redis) => redis.hgetall(keys.series));
     for (;;) {
       const slots = Object.keys(known).filter((slot) => isWanted(nameOf(known[slot] as string), wanted));
       const [meta, raw, names, dropped, ...series] = await this.#transaction((redis) => {
@@ -153,7 +153,7 @@ export class RedisSeries {
     }
     if (!(await this.#writeDropped(keys, round))) return 0;
     return Number(
-      await this.#options.run("shorten", [keys.meta, keys.points], [epoch, first, String(points.length)]),
+      await this.#scripts.run("shorten", [keys.meta, keys.points], [epoch, first, String(points.length)]),
     );
   }
 
@@ -173,7 +173,7 @@ export class RedisSeries {
     const known = inOrder(names as Record<string, string>);
     const slots = known.map(([slot]) => slot);
     // Later than the points: what others have folded of them meanwhile is skipped, and their list is not shortened twice.
-    const [dropped = null, ...states] = await this.#options.call((redis) =>
+    const [dropped = null, ...states] = await this.#scripts.call((redis) =>
       redis.hmget(keys.buckets, DROPPED, ...slots),
     );
     const stored = known.map(([, name], i) => ({ name: nameOf(name), state: states[i] ?? "" }));
@@ -194,7 +194,7 @@ export class RedisSeries {
     const texts =
       wanted.length === 0
         ? []
-        : await this.#options.call((redis) =>
+        : await this.#scripts.call((redis) =>
             redis.hmget(keys.buckets, ...wanted.map((slot) => `${slot}:${last[slot]}`)),
           );
     const ends = new Map(wanted.map((slot, i) => [slot, texts[i] ?? null]));
@@ -211,7 +211,7 @@ export class RedisSeries {
     for (const [slot, curve] of [...curves].entries()) {
       const { name, state } = stored[slot] ?? { name: curve.name, state: "" };
       if (!curve.overflows) continue;
-      const chunks = await this.#options.call((redis) =>
+      const chunks = await this.#scripts.call((redis) =>
         redis.hmget(keys.buckets, ...CHUNKS.map((chunk) => `${slot}:${chunk}`)),
       );
       curves.put(curveOf(name, state, chunks, 0));
@@ -232,18 +232,18 @@ export class RedisSeries {
       const from = chunk * CHUNK - curve.skipped;
       args.push(`${slot}:${chunk}`, textOf(curve.buckets.slice(from, from + CHUNK)));
     }
-    return (await this.#options.run("fold", [keys.meta, keys.series, keys.buckets], args)) === 1;
+    return (await this.#scripts.run("fold", [keys.meta, keys.series, keys.buckets], args)) === 1;
   }
 
   async #writeDropped(keys: JobKeys, { epoch, curves, dropped: before }: Round): Promise<boolean> {
     const { dropped } = curves;
     if (dropped.seq === droppedOf(before).seq) return true;
     const args = [epoch, DROPPED, "", before, DROPPED, JSON.stringify(dropped)];
-    return (await this.#options.run("fold", [keys.meta, keys.series, keys.buckets], args)) === 1;
+    return (await this.#scripts.run("fold", [keys.meta, keys.series, keys.buckets], args)) === 1;
   }
 
   async #transaction(commands: (redis: Redis) => ReturnType<Redis["multi"]>): Promise<unknown[]> {
-    return await this.#options.call(async (redis) => {
+    return await this.#scripts.call(async (redis) => {
       const replies = (await commands(redis).exec()) ?? [];
       return replies.map(([error, value]) => {
         if (error) throw error;

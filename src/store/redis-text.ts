@@ -1,9 +1,8 @@
 /** How the scripts' arguments and replies are written: the other side is in lua/append.lua and lua/read.lua. */
 import type { ErrorCode } from "../protocol/codes.ts";
 import type { EventType } from "../protocol/types.ts";
+import type { Reply } from "../redis/scripts.ts";
 import type { Entry, Logged, Newest, Stored } from "./store.ts";
-
-export type Reply = string | number | null | Reply[];
 
 /** As lua/append.lua describes it. */
 export function pushEntry(args: Array<string | number>, entry: Entry): void {

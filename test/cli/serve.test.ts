@@ -134,16 +134,19 @@ describe("trainwire", () => {
 
     it("leaves no demo behind when it is killed", async () => {
       const temporary = tempFolder("demo-tmp");
-      const { hub } = await startHub(folder.path, ["--demo"], { TMPDIR: temporary.path });
-      const pid = await demoOf(hub);
-      await hub.stop("SIGKILL");
-      const deadline = Date.now() + 5_000;
-      while (isRunning(pid) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20));
-      expect(isRunning(pid)).to.equal(false);
-      expect(readdirSync(temporary.path).filter((name) => name.startsWith("trainwire-demo"))).to.deep.equal(
-        [],
-      );
-      temporary.remove();
+      try {
+        const { hub } = await startHub(folder.path, ["--demo"], { TMPDIR: temporary.path });
+        const pid = await demoOf(hub);
+        await hub.stop("SIGKILL");
+        const deadline = Date.now() + 5_000;
+        while (isRunning(pid) && Date.now() < deadline)
+          await new Promise((resolve) => setTimeout(resolve, 20));
+        expect(isRunning(pid)).to.equal(false);
+        const left = readdirSync(temporary.path).filter((name) => name.startsWith("trainwire-demo"));
+        expect(left).to.deep.equal([]);
+      } finally {
+        temporary.remove();
+      }
     });
   });
 

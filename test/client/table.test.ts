@@ -7,7 +7,8 @@ import {
   isDurable,
   KEPT_LIMITS,
 } from "../../client/event-table.ts";
-import { COMMAND_ACTIONS, EVENT_TYPES, EVENTS } from "../../src/protocol/events.ts";
+import { EVENT_TYPES, EVENTS } from "../../src/protocol/events.ts";
+import { COMMAND_ACTIONS } from "../../src/protocol/forms.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
 import { TERMINAL_STATUSES } from "../../src/protocol/status.ts";
 

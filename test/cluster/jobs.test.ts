@@ -9,12 +9,14 @@ import { TrainwireClient } from "../../client/index.ts";
 import { type Role, signToken } from "../../src/auth.ts";
 import type {
   Answer,
+  CommandUpdate,
   DeliveredEvent,
   EventType,
   PublishAnswer,
   PublishedEvent,
   Snapshot,
 } from "../../src/protocol/types.ts";
+import { tempFolder } from "../support/cleanup.ts";
 import { until } from "../support/hub.ts";
 import { startProcess } from "../support/process.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
@@ -114,6 +116,31 @@ describe(`jobs on three hubs (CLUSTER_SEED=${seed})`, function () {
       headers: { authorization: `Bearer ${token("watcher")}` },
     });
     return ((await response.json()) as { job: Snapshot }).job;
+  }
+  /** The demo's trainer, on the first hub. */
+  async function startDemo() {
+    // Of its checkpoints: who is killed does not tidy up.
+    const temporary = tempFolder("demo");
+    const demo = startProcess(process.execPath, [build.main, "demo", "--url", hubAt(0).url], {
+      env: { ...process.env, JWT_SECRET: SECRET, TMPDIR: temporary.path },
+    });
+    ends.push(async () => {
+      await demo.stop("SIGKILL");
+      temporary.remove();
+    });
+    let job: string | undefined;
+    await until(
+      "the demo's job",
+      async () => {
+        const response = await fetch(`${hubAt(1).url}/api/v1/tenants/${TENANT}/training/jobs`, {
+          headers: { authorization: `Bearer ${token("watcher")}` },
+        });
+        job = ((await response.json()) as { jobs: Array<{ job_id: string }> }).jobs[0]?.job_id;
+        return job !== undefined;
+      },
+      LIMIT_MS,
+    );
+    return { demo, job: job as string };
   }
   const of = (seen: Seen[], type: EventType) => seen.filter((one) => one.type === type);
 
@@ -291,22 +318,47 @@ describe(`jobs on three hubs (CLUSTER_SEED=${seed})`, function () {
     for (const other of others) expect(other).to.deep.equal(one);
   });
 
+  it("a terminal on one hub commands the demo on another, and a third sees the states", async () => {
+    await start("commands");
+    const { job } = await startDemo();
+    const seen = watch(hubAt(2), job);
+    const statuses = () => of(seen, "training_status").map(({ data }) => (data as { status: string }).status);
+    const states = (action: string) =>
+      of(seen, "command_update").flatMap(({ data }) => {
+        const update = data as CommandUpdate;
+        return update.action === action ? [update.state] : [];
+      });
+    const hasSteps = ({ data }: Seen) => ((data as { step?: number }).step ?? 0) > 0;
+    await until("its training", () => of(seen, "training_progress").some(hasSteps), LIMIT_MS);
+
+    for (const action of ["pause", "sample", "resume", "stop"] as const) {
+      const samples = of(seen, "sample_generated").length;
+      const args = [build.main, "command", job, action, "--url", hubAt(1).url, "--timeout", "20"];
+      const terminal = startProcess(process.execPath, args, { env: { ...process.env, JWT_SECRET: SECRET } });
+      const { code } = await terminal.exited;
+      expect(code, terminal.output.join("\n")).to.equal(0);
+      expect(terminal.output.join("\n")).to.match(/requested[\s\S]*applied/);
+      await until(`${action} on the third hub`, () => states(action).at(-1) === "applied", LIMIT_MS);
+      expect(states(action)).to.deep.equal(["requested", "delivered", "applied"]);
+      if (action === "sample") {
+        await until(
+          "a sample, also of a paused job",
+          () => of(seen, "sample_generated").length > samples,
+          LIMIT_MS,
+        );
+        expect(statuses().at(-1)).to.equal("paused");
+      }
+    }
+    await until("the end", () => statuses().at(-1) === "cancelled", LIMIT_MS);
+    const [, ...rest] = statuses().slice(statuses().indexOf("running"));
+    expect(rest).to.deep.equal(["paused", "running", "stopping", "cancelled"]);
+  });
+
   it("kill -9 of the demo trainer: stale, then lost, in their times; live with the next event", async () => {
     const STALE_MS = 1_500;
     const LOST_MS = 3_500;
     await start("demo", { TRAINWIRE_STALE_MS: String(STALE_MS), TRAINWIRE_LOST_MS: String(LOST_MS) });
-    const demo = startProcess(process.execPath, [build.main, "demo", "--url", hubAt(0).url, "--seed", "1"], {
-      env: { ...process.env, JWT_SECRET: SECRET },
-    });
-    ends.push(() => demo.stop("SIGKILL"));
-    const jobOf = async () => {
-      const response = await fetch(`${hubAt(1).url}/api/v1/tenants/${TENANT}/training/jobs`, {
-        headers: { authorization: `Bearer ${token("watcher")}` },
-      });
-      return ((await response.json()) as { jobs: Array<{ job_id: string }> }).jobs[0]?.job_id;
-    };
-    await until("the demo's job", async () => (await jobOf()) !== undefined, LIMIT_MS);
-    const job = (await jobOf()) as string;
+    const { demo, job } = await startDemo();
     const seen = watch(hubAt(2), job);
     const states = () => of(seen, "job_liveness").map(({ data }) => (data as { liveness: string }).liveness);
     await until("its training", () => of(seen, "training_progress").length >= 5, LIMIT_MS);

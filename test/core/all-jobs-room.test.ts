@@ -73,7 +73,7 @@ describe("core/all-jobs, room", () => {
     const since: Record<string, Cursor> = {};
     for (const job of ["a", "b"]) {
       await on(job, line(), status("completed"));
-      since[job] = { epoch: (await hub.hub.snapshot(WATCHER, job)).epoch, seq: 3 };
+      since[job] = { epoch: (await hub.hub.jobs.snapshot(WATCHER, job)).epoch, seq: 3 };
     }
     const [answer] = await begin({ since });
     expect(answer?.jobs.map(({ job_id }) => job_id)).to.have.members(["a", "b"]);

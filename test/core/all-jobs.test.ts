@@ -121,7 +121,7 @@ describe("core/all-jobs", () => {
     const [first] = await begin();
     const at = (job: string) => first?.jobs.find(({ job_id }) => job_id === job)?.epoch as string;
     all.close();
-    const ended = (await hub.hub.snapshot(WATCHER, "ended")).epoch;
+    const ended = (await hub.hub.jobs.snapshot(WATCHER, "ended")).epoch;
     const since = {
       a: { epoch: at("a"), seq: 1 },
       ended: { epoch: ended, seq: 3 },
@@ -151,7 +151,7 @@ describe("core/all-jobs", () => {
     const big = { type: "custom", data: { name: "n", data: { text: "x".repeat(40_000) } } };
     for (const job of ["a", "b", "c", "d", "e"]) await on(job, big);
     await on("long", ...Array.from({ length: 300 }, () => line()));
-    const { epoch } = await hub.hub.snapshot(WATCHER, "long");
+    const { epoch } = await hub.hub.jobs.snapshot(WATCHER, "long");
     const pages = await begin({ since: { long: { epoch, seq: 1 } } });
     expect(pages.length).to.be.above(2);
     for (const page of pages) expect(JSON.stringify(page).length).to.be.below(LIMITS.pageBytes + 2_000);
@@ -185,7 +185,7 @@ describe("core/all-jobs", () => {
   it("never doubles a job that is in `since` and lives again meanwhile", async () => {
     open();
     await on("a", line(), status("completed"));
-    const { epoch } = await hub.hub.snapshot(WATCHER, "a");
+    const { epoch } = await hub.hub.jobs.snapshot(WATCHER, "a");
     let once = true;
     hub.store.around = async (call) => {
       if (call !== "heads" || !once) return;

@@ -15,7 +15,7 @@ describe("core/hub", () => {
     for (const job_id of ids) await hub.publish({ ...line(), job_id });
   };
   const list = async (options: { limit: number; before?: string }, identity: Identity = WATCHER) => {
-    const { jobs, next } = await hub.hub.jobs(identity, options);
+    const { jobs, next } = await hub.hub.jobs.list(identity, options);
     return [jobs.map(({ job_id }) => job_id).join(" "), next];
   };
 
@@ -45,7 +45,7 @@ describe("core/hub", () => {
     await hub.publish({ ...progress({ loss: 1, step: 3 }), job_id: "a" });
     await hub.publish({ ...progress({ loss: 9 }), job_id: "a", rank: 1 });
     await hub.publish({ ...progress({ stage: "s" }), job_id: "a", rank: 0 });
-    const { jobs } = await hub.hub.jobs(WATCHER, { limit: 1 });
+    const { jobs } = await hub.hub.jobs.list(WATCHER, { limit: 1 });
     const { epoch, created_at, updated_at, ...rest } = jobs[0]!;
     expect(rest).to.deep.equal({
       ...{ job_id: "a", seq: 5, status: "running", created_by: "t", name: "n", kind: "lora" },
@@ -65,7 +65,7 @@ describe("core/hub", () => {
       d: "cancelled",
     }))
       await hub.publish({ ...status(value), job_id });
-    const all = await hub.hub.allJobs(WATCHER);
+    const all = await hub.hub.jobs.all(WATCHER);
     expect(all.map(({ job_id, status: now }) => `${job_id} ${now}`)).to.deep.equal([
       "d cancelled",
       "c failed",
@@ -89,7 +89,7 @@ describe("core/hub", () => {
       { type: "job_updated", data: { name: "renamed", progress: 50 } },
       status("failed"),
     );
-    const snapshot = await hub.hub.snapshot(WATCHER, "job");
+    const snapshot = await hub.hub.jobs.snapshot(WATCHER, "job");
     expect(snapshot).to.include({
       ...{ job_id: "job", tenant_id: "acme", seq: 13, name: "renamed", status: "failed", created_by: "t" },
       ...{ kind: EXAMPLES.job_created.kind, dataset_id: "faces", agent_id: "agent-7" },
@@ -115,11 +115,11 @@ describe("core/hub", () => {
     await make("job");
     const refusals = await Promise.all(
       [
-        hub.hub.snapshot(WATCHER, "none"),
-        hub.hub.snapshot({ ...WATCHER, tenantId: "other" }, "job"),
-        hub.hub.snapshot({ ...WATCHER, jobs: ["mine"] }, "job"),
-        hub.hub.series(WATCHER, { job_id: "none" }),
-        hub.hub.series({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }),
+        hub.hub.jobs.snapshot(WATCHER, "none"),
+        hub.hub.jobs.snapshot({ ...WATCHER, tenantId: "other" }, "job"),
+        hub.hub.jobs.snapshot({ ...WATCHER, jobs: ["mine"] }, "job"),
+        hub.hub.jobs.series(WATCHER, { job_id: "none" }),
+        hub.hub.jobs.series({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }),
         hub.hub.page({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }),
       ].map((promise) => promise.catch((error: HubError) => JSON.stringify(error))),
     );
@@ -132,14 +132,14 @@ describe("core/hub", () => {
       progress({ stage: "no numbers" }),
       progress({ step: 2, loss: "NaN" }),
     );
-    const { epoch } = await hub.hub.snapshot(WATCHER, "job");
+    const { epoch } = await hub.hub.jobs.snapshot(WATCHER, "job");
     const bucket = { attempt: 1, first_step: 1, last_step: 1, min: 1, max: 1, last: 1, count: 1, nan: 0 };
     const none = { ...bucket, first_step: 2, last_step: 2, min: null, max: null, last: null, nan: 1 };
     const series = [{ metric: "loss", buckets: [bucket, none] }];
-    expect(await hub.hub.series(WATCHER, { job_id: "job" })).to.deep.equal({
+    expect(await hub.hub.jobs.series(WATCHER, { job_id: "job" })).to.deep.equal({
       ...{ job_id: "job", epoch, seq: 4, dropped: 0, series },
     });
-    expect(await hub.hub.series(WATCHER, { job_id: "job", metric: "other" })).to.deep.equal({
+    expect(await hub.hub.jobs.series(WATCHER, { job_id: "job", metric: "other" })).to.deep.equal({
       ...{ job_id: "job", epoch, seq: 4, dropped: 0, series: [] },
     });
   });

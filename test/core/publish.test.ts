@@ -73,7 +73,7 @@ describe("core/publish", () => {
     expect(wires().map(({ data }) => data.created_by ?? data.updated_by)).to.deep.equal(["t", "t"]);
     const [dataset] = hub.bus.history({ tenantId: "acme" }).slice(-1);
     expect(JSON.parse(dataset?.wire ?? "").data.updated_by).to.equal("t");
-    expect((await hub.hub.snapshot(WATCHER, "job")).created_by).to.equal("t");
+    expect((await hub.hub.jobs.snapshot(WATCHER, "job")).created_by).to.equal("t");
     expect(await code({ type: "job_created", job_id: "job", data: {} })).to.equal("job_exists");
   });
 
@@ -154,7 +154,7 @@ describe("core/publish", () => {
   it("publish() takes any valid job id, __proto__ too", async () => {
     const answer = await publish(event({ job_id: "__proto__" }));
     expect(JSON.parse(JSON.stringify(answer)).positions).to.have.own.property("__proto__");
-    expect((await hub.hub.snapshot(WATCHER, "__proto__")).job_id).to.equal("__proto__");
+    expect((await hub.hub.jobs.snapshot(WATCHER, "__proto__")).job_id).to.equal("__proto__");
   });
 
   it("refuses metadata over 4 KB and events over 64 KB, counted in bytes", async () => {
@@ -199,7 +199,7 @@ describe("core/publish", () => {
     await publish({ type: "custom", job_id: "job", data: custom, metadata: JSON.parse('{"__proto__":1}') });
     expect(hub.bus.history().at(-1)?.wire).to.include('"__proto__":{"polluted":true}');
     expect(({} as { polluted?: boolean }).polluted).to.equal(undefined);
-    await hub.hub.snapshot(WATCHER, "job");
+    await hub.hub.jobs.snapshot(WATCHER, "job");
   });
 
   it("answers a job's whole group when the store is away, and the other jobs as usual", async () => {

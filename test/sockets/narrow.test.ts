@@ -204,9 +204,8 @@ for (const redis of ["memory", "plain"] as const) {
       await allow([]);
       watcher.close();
       await until("every subscription has ended", () => hub.hub.feeds.subscriptions === 0);
-      expect(await hub.hub.jobs({ ...WATCHER, tenantId: TENANT, jobs: [] }, { limit: 1 })).to.deep.equal({
-        jobs: [],
-      });
+      const none = { ...WATCHER, tenantId: TENANT, jobs: [] };
+      expect(await hub.hub.jobs.list(none, { limit: 1 })).to.deep.equal({ jobs: [] });
     });
   });
 }

@@ -1,5 +1,7 @@
 /** Folds of a test's own, beside those that a store begins by itself: at any moment, and cut off at any command. */
-import type { Redis } from "ioredis";
+import type { RedisLink } from "../../src/redis/link.ts";
+import { Scripts } from "../../src/redis/scripts.ts";
+import { STORE_SCRIPTS } from "../../src/store/redis-scripts.ts";
 import { RedisSeries, type RedisSeriesOptions } from "../../src/store/redis-series.ts";
 import { OPTIONS } from "./subject.ts";
 
@@ -11,23 +13,21 @@ export interface Folding {
 
 export class Dead extends Error {}
 
-/** @param redis A connection on which a store has defined its scripts. */
 export function folding(
-  redis: Redis,
+  link: RedisLink,
   keys: RedisSeriesOptions["keys"],
   onError: RedisSeriesOptions["onError"] = () => {},
 ): Folding {
   let left = Number.POSITIVE_INFINITY;
   const sent = <R>(command: () => Promise<R>): Promise<R> =>
     left-- > 0 ? command() : Promise.reject(new Dead("the hub is gone"));
+  const scripts = new Scripts(link, STORE_SCRIPTS);
   const series = new RedisSeries({
     ...{ keys, onError, maxPoints: OPTIONS.maxPoints },
-    call: (command) => sent(() => command(redis)),
-    run: (script, names, args) =>
-      sent(() => {
-        const scripts = redis as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
-        return scripts[`trainwire_${script}`]?.(names.length, ...names, ...args) as Promise<unknown>;
-      }),
+    scripts: {
+      call: (command) => sent(() => scripts.call(command)),
+      run: (...args) => sent(() => scripts.run(...args)),
+    },
   });
   return {
     series,

@@ -65,9 +65,7 @@ describe("store: Redis, curves", function () {
       const random = new Random(seed);
       const run = new Run(random.fork());
       const other = await subject.second();
-      const hubs: Folding[] = [subject.link, other.link].map(({ commands }) =>
-        folding(commands, subject.keys),
-      );
+      const hubs: Folding[] = [subject.link, other.link].map((link) => folding(link, subject.keys));
       const fold = ({ series }: Folding) =>
         series.fold(FEED).catch((error: Error) => {
           if (!(error instanceof Dead)) throw error;
@@ -93,7 +91,7 @@ describe("store: Redis, curves", function () {
         return broken.link;
       },
     });
-    const { series } = folding(broken.link.commands, subject.keys);
+    const { series } = folding(broken.link, subject.keys);
     for (const existed of [false, true]) {
       for (let call = 1; call <= 8; call++) {
         await subject.raw.unlink(...(await subject.allKeys()), "nothing");
@@ -117,7 +115,7 @@ describe("store: Redis, curves", function () {
   });
 
   it("a reader sees head and curves of one moment, while they are folded", async () => {
-    const { series } = folding(subject.link.commands, subject.keys);
+    const { series } = folding(subject.link, subject.keys);
     const run = new Run(new Random(2), 0.02);
     await push(run.many(3_000));
     let over = false;
@@ -143,7 +141,7 @@ describe("store: Redis, curves", function () {
     await push(run.many(200));
     const head = Number(await subject.raw.hget(keys().meta, "n"));
     await subject.raw.rpush(keys().points, `${head + 1} {"metrics":{"ghost":1}}`);
-    await folding(subject.link.commands, subject.keys).series.fold(FEED);
+    await folding(subject.link, subject.keys).series.fold(FEED);
     check(await read(), run.told);
     expect(await raw()).to.equal(1);
   });
@@ -151,7 +149,7 @@ describe("store: Redis, curves", function () {
   it("a fold of a feed that has begun anew writes nothing", async () => {
     const run = new Run(new Random(4), 0);
     await push(run.many(600));
-    const hub = folding(subject.link.commands, subject.keys);
+    const hub = folding(subject.link, subject.keys);
     const { commands } = subject.link;
     const multi = commands.multi.bind(commands);
     // The feed changes its epoch after the points were read.
@@ -175,7 +173,7 @@ describe("store: Redis, curves", function () {
 
   it("every key expires with the feed, and another life begins without the curves of the one before", async () => {
     await push(new Run(new Random(6), 0).many(600));
-    await folding(subject.link.commands, subject.keys).series.fold(FEED);
+    await folding(subject.link, subject.keys).series.fold(FEED);
     const expiry = Number(await subject.raw.hget(keys().meta, "x"));
     for (const key of [keys().series, keys().buckets])
       expect(await subject.raw.pexpiretime(key)).to.equal(expiry);
@@ -191,7 +189,7 @@ describe("store: Redis, curves", function () {
   });
 
   it("what is lost of the curves is gone from them, and the rest goes on", async () => {
-    const { series } = folding(subject.link.commands, subject.keys);
+    const { series } = folding(subject.link, subject.keys);
     for (const lost of [["series"], ["buckets"], ["series", "buckets"]] as const) {
       await push(losses(600));
       await series.fold(FEED);
@@ -234,7 +232,7 @@ describe("store: Redis, curves", function () {
   it("after close nothing is folded any more", async () => {
     await push(new Run(new Random(1), 0).many(600));
     const errors: Error[] = [];
-    const { series, dieAfter } = folding(subject.link.commands, subject.keys, (error) => errors.push(error));
+    const { series, dieAfter } = folding(subject.link, subject.keys, (error) => errors.push(error));
     series.close();
     dieAfter(0);
     series.grown(FEED, 600);

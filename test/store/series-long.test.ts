@@ -52,7 +52,7 @@ describe("store: Redis, the curves of a long run", function () {
 
   it("every bucket is true, all are within 4 MB, and no call takes a millisecond", async () => {
     const keys = subject.keys.job(TENANT, JOB);
-    const { series } = folding(subject.link.commands, subject.keys);
+    const { series } = folding(subject.link, subject.keys);
     await subject.store.append(FEED, [log()], created());
     for (let from = 0; from < STEPS; from += BATCH) {
       const texts = Array.from({ length: BATCH }, (_, i) => textAt(from + i));

@@ -1,0 +1,31 @@
+/** Work of one connection by key: what is asked for under a key is done one after the other, in that order. */
+export class Turns {
+  /** Key → the end of what is under way. */
+  readonly #ends = new Map<string, Promise<void>>();
+  #closed = false;
+
+  /** The keys that have work under way. */
+  get keys(): Iterable<string> {
+    return this.#ends.keys();
+  }
+
+  /** Does the work when what was asked for before has ended, however it did. Fails as the work does. */
+  async take(key: string, work: () => Promise<void>): Promise<void> {
+    const before = this.#ends.get(key);
+    const turn = (async () => {
+      await before?.catch(() => {});
+      if (!this.#closed) await work();
+    })();
+    this.#ends.set(key, turn);
+    try {
+      await turn;
+    } finally {
+      if (this.#ends.get(key) === turn) this.#ends.delete(key);
+    }
+  }
+
+  /** What has not begun is not done any more. */
+  close(): void {
+    this.#closed = true;
+  }
+}
