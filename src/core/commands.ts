@@ -70,14 +70,16 @@ export class Commands {
     const timeoutMs = request.timeout_ms ?? DEFAULT_TIMEOUT_MS;
     // Before it is requested, so that no answer is missed.
     const following = await this.#follow(job, id);
+    let expiry: NodeJS.Timeout | undefined;
     try {
       const since = await this.#ask(job, id, request, identity.subject);
+      // One that was requested before has its own time.
       if (since !== undefined) await this.#findOutcome(job, id, since, following.settle);
+      else expiry = setTimeout(() => void this.expire(job, id).catch(() => {}), timeoutMs).unref();
     } catch (error) {
       following.release();
       throw error;
     }
-    const expiry = setTimeout(() => void this.expire(job, id).catch(() => {}), timeoutMs).unref();
     const late = setTimeout(
       () =>
         following.settle({
@@ -145,7 +147,8 @@ export class Commands {
       const { stored } = await this.#store.append(job, [
         {
           ...entry,
-          id: field,
+          // With a character that no trainer's `id` may have.
+          id: `\0${field}`,
           onlyIf: [
             ["status", state.fields.get("status") ?? ""],
             [field, ""],

@@ -56,9 +56,8 @@ export class EtaEstimator {
     if (event.type !== "training_progress") return undefined;
     const { step, total_steps, eta_seconds } = event.data;
     if (step === undefined && total_steps === undefined && eta_seconds === undefined) return undefined;
-    const attempt = event.attempt ?? 1;
-    const pace = this.#pace(`${tenantId}/${event.job_id}`, conflationKey(event), attempt);
-    if (attempt < pace.attempt) return undefined;
+    const pace = this.#pace(`${tenantId}/${event.job_id}`, conflationKey(event), event.attempt);
+    if (event.attempt !== undefined && event.attempt < pace.attempt) return undefined;
     if (eta_seconds !== undefined) pace.told = true;
     if (pace.told) return undefined;
     if (total_steps !== undefined) pace.total = total_steps;
@@ -78,7 +77,8 @@ export class EtaEstimator {
     }
   }
 
-  #pace(job: string, key: string, attempt: number): Pace {
+  /** Without an attempt it is of the newest that was seen here. */
+  #pace(job: string, key: string, attempt = 0): Pace {
     let keys = this.#jobs.get(job);
     const known = keys?.get(key);
     if (known && known.attempt >= attempt) return known;
@@ -87,7 +87,7 @@ export class EtaEstimator {
       keys = new Map();
       this.#jobs.set(job, keys);
     }
-    const pace = new Pace(job, key, attempt);
+    const pace = new Pace(job, key, Math.max(attempt, 1));
     keys.set(key, pace);
     this.#touch(pace);
     return pace;

@@ -23,6 +23,9 @@ export interface LivenessOptions {
 export const LIVENESS = "liveness";
 export const LIVENESS_FIELDS = [LIVENESS, "last_step_at"] as const;
 
+/** A job that was judged while it gave a sign of life is judged again after this. */
+const AGAIN_MS = 1_000;
+
 export class Liveness {
   readonly #options: LivenessOptions;
 
@@ -68,7 +71,9 @@ export class Liveness {
     if (JSON.stringify(state) !== json) {
       const seconds = Math.round(silentMs / 1_000);
       const reason = state === "live" ? "a sign of life" : `no sign of life for ${seconds} s`;
-      await this.#change({ tenantId, jobId }, json, state, { reason, seenAt, fields });
+      const told = await this.#change({ tenantId, jobId }, json, state, { reason, seenAt, fields });
+      // It has given a sign of life since.
+      if (!told) return Math.min(next, AGAIN_MS);
     }
     return next;
   }
@@ -92,7 +97,7 @@ export class Liveness {
     before: string,
     liveness: State,
     { reason, seenAt, fields }: { reason: string; seenAt?: number | undefined; fields?: Due["fields"] },
-  ): Promise<void> {
+  ): Promise<boolean> {
     const step = fields?.get("last_step_at");
     const entry = hubEntry("job_liveness", jobId, tenantId, {
       liveness,
@@ -101,12 +106,15 @@ export class Liveness {
       ...(step && { last_step_at: JSON.parse(step) as string }),
     });
     const deadlines = liveness === "live" ? { deadlines: [[LIVENESS, this.#options.staleMs]] as const } : {};
-    await this.#options.store.append({ tenantId, jobId }, [
+    // Whatever wakes a job, another sign of life does not matter to it.
+    const unseen = liveness === "live" ? [] : [["seen", String(seenAt)] as const];
+    const { stored } = await this.#options.store.append({ tenantId, jobId }, [
       {
         ...entry,
-        onlyIf: [[LIVENESS, before]],
+        onlyIf: [[LIVENESS, before], ...unseen],
         patch: { ...entry.patch, set: [[LIVENESS, JSON.stringify(liveness)]], ...deadlines },
       },
     ]);
+    return stored.some((one) => "seq" in one);
   }
 }

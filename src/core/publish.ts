@@ -75,6 +75,9 @@ function checked(input: unknown): CheckedEvent {
   if (EVENTS[type as EventType].hubOnly) throw new HubError("forbidden_type");
   const event = respelled(input as CheckedEvent);
   if (!validator.Check(event)) throw new HubError("invalid_event", describeFault(validator, event));
+  if (event.type === "job_updated" && event.data.commands !== undefined) {
+    throw new HubError("invalid_event", "commands are told by `announce`");
+  }
   const { current, total } = event.data as { current?: number; total?: number };
   if (current !== undefined && total !== undefined && current > total) {
     throw new HubError("invalid_total", `current (${current}) is more than total (${total})`);

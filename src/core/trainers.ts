@@ -76,14 +76,14 @@ export class Trainers {
     const job = jobOf(identity, jobId);
     const commands = [...new Set(request.commands)].sort();
     const { store, registry } = this.#options;
+    const context = { identity, receivedAt: new Date().toISOString() };
     const tellCommands = () => {
       const update = { commands, updated_by: identity.subject };
-      const context = { identity, receivedAt: new Date().toISOString() };
       const entry = hubEntry("job_updated", jobId, job.tenantId, update);
-      return this.#store(job, entry, createdEntry(jobId, context));
+      return this.#append(job, entry);
     };
     const readCommands = async () => (await store.fields(job.tenantId, jobId, ["commands"]))?.get("commands");
-    if ((await readCommands()) === undefined) await tellCommands();
+    if ((await readCommands()) === undefined) await this.#create(job, createdEntry(jobId, context));
     const local: Local = { id, rank, deliver, got: new Set() };
     const key = feedId(job);
     await this.#join(key, job, local);
@@ -117,8 +117,15 @@ export class Trainers {
     own.trainers.set(local.id, local);
   }
 
-  async #store(job: JobName, entry: Entry, created: Entry): Promise<void> {
-    const [result] = (await this.#options.store.append(job, [entry], created)).stored;
+  async #create(job: JobName, created: Entry): Promise<void> {
+    await this.#append(job, created).catch((error) => {
+      // Somebody else has been faster.
+      if (!(error instanceof HubError && error.code === "job_exists")) throw error;
+    });
+  }
+
+  async #append(job: JobName, entry: Entry): Promise<void> {
+    const [result] = (await this.#options.store.append(job, [entry])).stored;
     if (result && "refused" in result) throw new HubError(result.refused);
   }
 

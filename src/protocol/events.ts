@@ -274,7 +274,7 @@ export const ENVELOPE = {
   rank: opt(Type.Integer({ minimum: 0, maximum: 1_000_000 })),
   product: opt(label),
   metadata: opt(freeForm),
-  id: opt(Type.String({ minLength: 1, maxLength: LIMITS.idLength })),
+  id: opt(Type.String({ pattern: `^[^\\x00-\\x1f]{1,${LIMITS.idLength}}$`, maxLength: LIMITS.idLength })),
   producer: opt(
     Type.Object({ id: Type.String({ pattern: "^[^\\x00-\\x20]{1,64}$" }), incarnation: whole }, closed),
   ),

@@ -399,6 +399,7 @@ export interface Snapshot {
   created_at: string;
   updated_at: string;
   created_by?: string;
+  updated_by?: string;
   name?: string;
   kind?: string;
   description?: string;

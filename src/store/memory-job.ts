@@ -71,7 +71,8 @@ export class MemoryJob {
   #isIllegal({ patch: { transition }, attempt = this.attempt }: Entry): boolean {
     const status = this.#status;
     if (!transition || status === undefined) return false;
-    if (attempt !== this.#statusAttempt) return attempt < this.#statusAttempt;
+    if (attempt < this.attempt) return true;
+    if (attempt > this.#statusAttempt) return false;
     return !transition.from.includes(status);
   }
 
@@ -92,9 +93,9 @@ export class MemoryJob {
 
   /** The job's progress that is told before the entry. */
   before({ patch: { productsDone } }: Entry): Entry | undefined {
-    if (!productsDone || this.#total === undefined) return undefined;
+    if (!productsDone) return undefined;
     this.#setProgress(100);
-    return this.#progressEntry(productsDone.head);
+    return this.#total === undefined ? undefined : this.#progressEntry(productsDone.head);
   }
 
   /** Takes what the entry says of the job; answers it as it is to be stored, at this position. */

@@ -211,7 +211,7 @@ export interface Store {
   ): Promise<SeriesAnswer | undefined>;
   /**
    * Signs of life that are not events. `fresh`: the trainer has just come, so a job without liveness has one from now on,
-   * unless it rests or has ended. Answers the liveness of each job, `undefined` for none and for jobs that are gone.
+   * unless it has ended. Answers the liveness of each job, `undefined` for none and for jobs that are gone.
    */
   touch(
     tenantId: string,

@@ -240,7 +240,7 @@ describe("core/eta", () => {
     it("a lower one is ignored, and so are its statuses", () => {
       const run = new Run();
       run.train(1, 100, 100, { attempt: 2 });
-      expect(run.train(500, 600, 0)).to.equal(undefined);
+      expect(run.train(500, 600, 0, { attempt: 1 })).to.equal(undefined);
       run.status("completed", { attempt: 1 });
       near(run.train(101, 110, 100, { attempt: 2 }), left(110, 100));
     });

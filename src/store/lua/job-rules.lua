@@ -70,7 +70,8 @@ local function new_job(fields, counters, members, fresh, max_products)
   local function is_illegal(entry)
     if not fields.status then return false end
     local own = attempt_of(entry)
-    if own ~= job.status_attempt then return own < job.status_attempt end
+    if own < job.attempt then return true end
+    if own > job.status_attempt then return false end
     return not string.find(entry.from, ',' .. string.sub(fields.status, 2, -2) .. ',', 1, true)
   end
 
@@ -150,9 +151,9 @@ local function new_job(fields, counters, members, fresh, max_products)
 
   -- What is told before an accepted entry, if anything.
   function job.before(entry)
-    if not entry.progress_done or not fields.products_total then return end
+    if not entry.progress_done then return end
     change('products_progress', '100')
-    return progress(entry.progress_done)
+    if fields.products_total then return progress(entry.progress_done) end
   end
 
   -- What is told after it.
