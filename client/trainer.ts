@@ -233,7 +233,7 @@ export class TrainwireTrainer {
       this.#throttle.add(item);
       return;
     }
-    if (type === "training_status") this.#throttle.flush(item.lane);
+    if (type === "training_status" || type === "job_updated") this.#throttle.flush(item.lane);
     this.#pass(item);
   }
 

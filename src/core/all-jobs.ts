@@ -10,6 +10,7 @@ import { TERMINAL_STATUSES } from "../protocol/status.ts";
 import type {
   Cursor,
   DeliveredEvent,
+  EventType,
   JobSummary,
   SubscribeAllAnswer,
   SubscribeAnswer,
@@ -27,6 +28,9 @@ const PAGE_MS = 2_000;
 
 /** One reading of a job's first events; it is over when another one, or nothing, stands in its place. */
 class Reading {}
+
+/** Events by which a job begins, ends, or goes on. */
+const SAYS_STATUS: ReadonlySet<EventType> = new Set(["job_created", "job_updated", "training_status"]);
 
 export class AllJobs {
   readonly #hub: Hub;
@@ -213,9 +217,10 @@ export class AllJobs {
 
   #hear(event: FeedEvent): void {
     const { jobId, type } = event;
-    if (jobId === "" || (type !== "job_created" && type !== "training_status")) return;
-    const { data, job_position } = JSON.parse(event.wire) as DeliveredEvent<"training_status">;
-    const ended = type === "training_status" && TERMINAL_STATUSES.has(data.status);
+    if (jobId === "" || !SAYS_STATUS.has(type)) return;
+    const { data, job_position } = JSON.parse(event.wire) as DeliveredEvent<"job_updated">;
+    if (type === "job_updated" && data.status === undefined) return;
+    const ended = TERMINAL_STATUSES.has(data.status ?? "");
     if (type === "job_created") this.#newest = jobId;
     if (!ended) this.#ended.delete(jobId);
     else if (this.#following.has(jobId) || this.#pending.has(jobId)) this.#ended.add(jobId);

@@ -4,6 +4,7 @@
  * clocks may differ.
  */
 import { TERMINAL_STATUSES } from "../protocol/status.ts";
+import type { JobStatus } from "../protocol/types.ts";
 import { type CheckedEvent, conflationKey } from "../store/reduce.ts";
 
 /** Keys (jobs by rank and product) that are remembered, the least recently used are forgotten. */
@@ -52,7 +53,10 @@ export class EtaEstimator {
    * @returns seconds left, 0 or more with at most one decimal, if this is progress that needs them and they are known.
    */
   observe(tenantId: string, event: CheckedEvent): number | undefined {
-    if (event.type === "training_status") this.#onStatus(`${tenantId}/${event.job_id}`, event);
+    if (event.type === "training_status" || event.type === "job_updated") {
+      const { status } = event.data;
+      if (status !== undefined) this.#onStatus(`${tenantId}/${event.job_id}`, status, event.attempt);
+    }
     if (event.type !== "training_progress") return undefined;
     const { step, total_steps, eta_seconds } = event.data;
     if (step === undefined && total_steps === undefined && eta_seconds === undefined) return undefined;
@@ -67,12 +71,12 @@ export class EtaEstimator {
     return pace.secondsLeft(step);
   }
 
-  #onStatus(job: string, { attempt, data }: CheckedEvent & { type: "training_status" }): void {
-    if (data.status === "running") return;
+  #onStatus(job: string, status: JobStatus, attempt: number | undefined): void {
+    if (status === "running") return;
     for (const pace of this.#jobs.get(job)?.values() ?? []) {
       // A status of an attempt that is over says nothing of the present one.
       if (attempt !== undefined && attempt < pace.attempt) continue;
-      if (TERMINAL_STATUSES.has(data.status)) this.#forget(pace);
+      if (TERMINAL_STATUSES.has(status)) this.#forget(pace);
       else pace.pause();
     }
   }

@@ -72,7 +72,7 @@ export class Subscription implements Filter {
     if (!this.#throttle) this.#deliver(event);
     else if (event.durable) {
       // The last progress comes before the status that ends it.
-      if (event.type === "training_status") this.#throttle.flush();
+      if (event.type === "training_status" || event.type === "job_updated") this.#throttle.flush();
       this.#deliver(event);
     } else this.#throttle.offer(event);
     return true;

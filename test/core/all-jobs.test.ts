@@ -105,6 +105,18 @@ describe("core/all-jobs", () => {
     expect(told()).to.deep.equal(["a 5", "a 6"]);
   });
 
+  it("follows a job that lives again by an update of its own", async () => {
+    open();
+    await on("a", line(), { type: "job_updated", data: { status: "completed" } });
+    await begin();
+    await on("a", { type: "job_updated", data: { name: "renamed" } });
+    await settle();
+    expect(told()).to.deep.equal([]);
+    await on("a", { type: "job_updated", data: { status: "running" }, attempt: 2 }, line());
+    await settle();
+    expect(told()).to.deep.equal(["a 5", "a 6"]);
+  });
+
   it("keeps a job that ends, and hears it when it goes on", async () => {
     open();
     await on("a", line());

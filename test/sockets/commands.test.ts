@@ -265,6 +265,18 @@ for (const redis of ["memory", "plain"] as const) {
       });
     });
 
+    it("a connection announces no more jobs than it may", async () => {
+      const trainer = await onHub(1).trainer();
+      const jobs = Array.from({ length: LIMITS.announcedJobs }, (_, i) => `many-${i}`);
+      await Promise.all(jobs.map((job_id) => trainer.good("announce", { job_id })));
+      expect(await trainer.refused("announce", { job_id: "one-more" })).to.include({
+        code: "too_many_trainers",
+      });
+      await trainer.good("announce", { job_id: "many-0" });
+      await trainer.good("withdraw", { job_id: "many-0" });
+      await trainer.good("announce", { job_id: "one-more" });
+    });
+
     it("a withdrawn job gets no more commands, and is not announced", async () => {
       const { trainer, told } = await announced(onHub(1), () => ({ ok: true }));
       expect(await trainer.ask("withdraw", { job_id: JOB })).to.have.property("ok", true);
