@@ -8,7 +8,13 @@ import type { Identity } from "../auth.ts";
 import { feedId } from "../bus/bus.ts";
 import { type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import type { AnnounceRequest, CommandUpdate, TrainerAnswer, TrainerCommand } from "../protocol/types.ts";
+import type {
+  AnnounceRequest,
+  CommandAction,
+  CommandUpdate,
+  TrainerAnswer,
+  TrainerCommand,
+} from "../protocol/types.ts";
 import type { JobName, Registry, Trainer } from "../store/registry.ts";
 import type { Entry, Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
@@ -40,6 +46,8 @@ export interface Announced {
 interface Local {
   readonly id: string;
   readonly rank: number;
+  readonly commands: readonly CommandAction[];
+  readonly subject: string;
   readonly deliver: Deliver;
   /** Commands that it has got, while they are under way. */
   readonly got: Set<string>;
@@ -59,6 +67,7 @@ export class Trainers {
   readonly #options: TrainersOptions;
   readonly #jobs = new Map<string, Job>();
   readonly #timer: NodeJS.Timeout;
+  #touching = false;
   #closed = false;
 
   constructor(options: TrainersOptions) {
@@ -75,16 +84,10 @@ export class Trainers {
     const { job_id: jobId, rank = 0, trainer_id: id = `t-${randomBytes(9).toString("hex")}` } = request;
     const job = jobOf(identity, jobId);
     const commands = [...new Set(request.commands)].sort();
-    const { store, registry } = this.#options;
+    const { registry } = this.#options;
     const context = { identity, receivedAt: new Date().toISOString() };
-    const tellCommands = () => {
-      const update = { commands, updated_by: identity.subject };
-      const entry = hubEntry("job_updated", jobId, job.tenantId, update);
-      return this.#append(job, entry);
-    };
-    const readCommands = async () => (await store.fields(job.tenantId, jobId, ["commands"]))?.get("commands");
-    if ((await readCommands()) === undefined) await this.#create(job, createdEntry(jobId, context));
-    const local: Local = { id, rank, deliver, got: new Set() };
+    if ((await this.#commandsOf(job)) === undefined) await this.#create(job, createdEntry(jobId, context));
+    const local: Local = { id, rank, commands, subject: identity.subject, deliver, got: new Set() };
     const key = feedId(job);
     await this.#join(key, job, local);
     const withdraw = () => this.#withdraw(key, local);
@@ -92,8 +95,8 @@ export class Trainers {
       await registry.announce(job, { id, rank });
       const [first] = await registry.trainers(job);
       // What the one who would answer does, is what the job does. That it does nothing is no news at first.
-      const told = (await readCommands()) || "[]";
-      if (first?.id === id && told !== JSON.stringify(commands)) await tellCommands();
+      const told = (await this.#commandsOf(job)) || "[]";
+      if (first?.id === id && told !== JSON.stringify(commands)) await this.#tellCommands(job, local);
       await this.#touch(job.tenantId, [{ ...job, fresh: true }]);
       await this.#catchUp(key);
     } catch (error) {
@@ -115,6 +118,16 @@ export class Trainers {
     const own: Job = known ?? { name: job, trainers: new Map(), release };
     this.#jobs.set(key, own);
     own.trainers.set(local.id, local);
+  }
+
+  /** JSON text, '' when none were told; `undefined` if there is no job. */
+  async #commandsOf({ tenantId, jobId }: JobName): Promise<string | undefined> {
+    return (await this.#options.store.fields(tenantId, jobId, ["commands"]))?.get("commands");
+  }
+
+  async #tellCommands(job: JobName, { commands, subject }: Local): Promise<void> {
+    const update = { commands: [...commands], updated_by: subject };
+    await this.#append(job, hubEntry("job_updated", job.jobId, job.tenantId, update));
   }
 
   async #create(job: JobName, created: Entry): Promise<void> {
@@ -159,6 +172,22 @@ export class Trainers {
   }
 
   async #touchAll(): Promise<void> {
+    if (this.#touching) return;
+    this.#touching = true;
+    await this.#touchTenants();
+    // The store may have lost the job, and its next event have made it again.
+    for (const { name, trainers } of this.#jobs.values()) {
+      const local = [...trainers.values()].find(({ commands }) => commands.length > 0);
+      if (local) await this.#remind(name, local).catch((error) => this.#tell(error, "telling commands"));
+    }
+    this.#touching = false;
+  }
+
+  async #remind(job: JobName, local: Local): Promise<void> {
+    if ((await this.#commandsOf(job)) === "") await this.#tellCommands(job, local);
+  }
+
+  async #touchTenants(): Promise<void> {
     const byTenant = new Map<string, JobName[]>();
     for (const { name } of this.#jobs.values()) {
       const list = byTenant.get(name.tenantId);

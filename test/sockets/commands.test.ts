@@ -1,5 +1,6 @@
 /** Commands from an operator's socket on one hub to a trainer's on another, and what the job's watchers see on a third. */
 import { expect } from "chai";
+import { Redis } from "ioredis";
 import { LIMITS } from "../../src/protocol/limits.ts";
 import type {
   CommandRequest,
@@ -7,7 +8,7 @@ import type {
   TrainerAnswer,
   TrainerCommand,
 } from "../../src/protocol/types.ts";
-import { freshPrefix } from "../support/hooks.ts";
+import { freshPrefix, plainRedis } from "../support/hooks.ts";
 import { startTestHub, type TestClient, type TestHub, until as untilSo } from "../support/hub.ts";
 
 const JOB = "job-1";
@@ -24,7 +25,9 @@ for (const redis of ["memory", "plain"] as const) {
     beforeEach(async () => {
       const prefix = freshPrefix();
       hubs = await Promise.all(
-        Array.from({ length: redis === "memory" ? 1 : 3 }, () => startTestHub({ redis, prefix })),
+        Array.from({ length: redis === "memory" ? 1 : 3 }, () =>
+          startTestHub({ redis, prefix, env: { TRAINWIRE_STALE_MS: "2000" } }),
+        ),
       );
       await onHub(0).publish({ type: "training_status", job_id: JOB, data: { status: "running" } });
       operator = await onHub(0).watcher({ role: "operator", subject: "olga" });
@@ -276,6 +279,17 @@ for (const redis of ["memory", "plain"] as const) {
       await trainer.good("withdraw", { job_id: "many-0" });
       await trainer.good("announce", { job_id: "one-more" });
     });
+
+    if (redis === "plain") {
+      it("reaches the trainer after the store has lost everything, once the job is there again", async () => {
+        const { trainer } = await announced(onHub(1), () => ({ ok: true }));
+        const server = new Redis((await plainRedis()).url);
+        await server.unlink(...(await server.keys(`${onHub(1).prefix}*`)));
+        server.disconnect();
+        await trainer.ask("publish", { type: "training_status", job_id: JOB, data: { status: "running" } });
+        await until(async () => (await code({ timeout_ms: 5_000 })) === "ok");
+      });
+    }
 
     it("a withdrawn job gets no more commands, and is not announced", async () => {
       const { trainer, told } = await announced(onHub(1), () => ({ ok: true }));
