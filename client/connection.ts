@@ -233,7 +233,7 @@ export class Connection {
     // Still active: the transport failed. Not active: the hub answered, and Socket.IO would not come back.
     if (this.#socket.active) {
       this.#failed(
-        new TrainwireError("connect_failed", `Cannot connect: ${error.message}`, {
+        new TrainwireError("connect_failed", `Cannot connect to ${this.#options.url}: ${error.message}`, {
           temporary: true,
           cause: error,
         }),

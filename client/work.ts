@@ -80,7 +80,8 @@ export class Work {
       this.#silentUntil === undefined ? undefined : (this.#silentUntil - performance.now()) / 1_000;
     return {
       ...(this.#steppedAt !== undefined && { last_step_at: new Date(this.#steppedAt).toISOString() }),
-      ...(left !== undefined && left > 0 && { expect_next_in: Math.ceil(left) }),
+      // 0 takes back what was announced.
+      ...(left !== undefined && { expect_next_in: Math.max(0, Math.ceil(left)) }),
     };
   }
 
@@ -143,7 +144,9 @@ export class Work {
 
   stepped(): void {
     this.#steppedAt = Date.now();
-    this.#silentUntil = undefined;
+    if (this.#silentUntil === undefined || this.#silentUntil <= performance.now()) return;
+    this.#silentUntil = 0;
+    this.#owner.expecting();
   }
 
   expect(seconds: number): void {

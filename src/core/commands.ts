@@ -5,6 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { atLeast, type Identity } from "../auth.ts";
+import { feedId } from "../bus/bus.ts";
 import { type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import { TERMINAL_STATUSES } from "../protocol/status.ts";
@@ -20,6 +21,7 @@ import type { Entry, JobState, Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
 import type { CommandFeeds } from "./command-feeds.ts";
 import { hubEntry } from "./publish.ts";
+import { Turns } from "./turns.ts";
 
 /** What the job's field holds of a command that is under way. */
 export interface Pending {
@@ -41,10 +43,15 @@ const DEFAULT_TIMEOUT_MS = 30_000;
 /** The hub that expires a command in time may be gone; then the deadline does it. */
 const LATE_MS = 5_000;
 const TRIES = 5;
+/** No job is so. */
+const NEVER = [["status", '"never"']] as const;
+/** As many as others can take a command further meanwhile. */
+const CHANGES = LIMITS.trainers + TRIES;
 
 export class Commands {
   readonly #store: Store;
   readonly #feeds: CommandFeeds;
+  readonly #turns = new Turns();
 
   constructor(store: Store, feeds: CommandFeeds) {
     this.#store = store;
@@ -72,7 +79,8 @@ export class Commands {
     const following = await this.#follow(job, id);
     let expiry: NodeJS.Timeout | undefined;
     try {
-      const since = await this.#ask(job, id, request, identity.subject);
+      // One after the other, so that no more are under way than may be.
+      const since = await this.#turns.take(feedId(job), () => this.#ask(job, id, request, identity.subject));
       // One that was requested before has its own time.
       if (since !== undefined) await this.#findOutcome(job, id, since, following.settle);
       else expiry = setTimeout(() => void this.expire(job, id).catch(() => {}), timeoutMs).unref();
@@ -133,12 +141,11 @@ export class Commands {
       const state = await this.#store.job(job.tenantId, job.jobId, true);
       if (!state) throw new HubError("job_not_found");
       const refusal = refusalOf(state, action);
-      const known = state.fields.has(field);
-      // One that was carried out may have changed what is possible now: the same request again hears of it.
-      const earlier =
-        refusal && request.command_id !== undefined ? await this.#positionOf(job, id) : undefined;
-      if (earlier !== undefined) return earlier;
-      if (refusal && !known) throw refusal;
+      // One that was carried out may have changed what is possible now: the same request again hears of it. The store
+      // looks for the id first, and nothing else can come of this.
+      const onlyIf = refusal
+        ? NEVER
+        : [["status", state.fields.get("status") ?? ""] as const, [field, ""] as const];
       const entry = hubEntry("command_update", job.jobId, job.tenantId, {
         command_id: id,
         ...command,
@@ -149,10 +156,7 @@ export class Commands {
           ...entry,
           // With a character that no trainer's `id` may have.
           id: `\0${field}`,
-          onlyIf: [
-            ["status", state.fields.get("status") ?? ""],
-            [field, ""],
-          ],
+          onlyIf,
           patch: {
             ...entry.patch,
             set: [[field, JSON.stringify(pending)]],
@@ -162,17 +166,10 @@ export class Commands {
       ]);
       const [result] = stored;
       if (result && "seq" in result) return result.duplicate ? result.seq : undefined;
+      if (refusal) throw refusal;
       if (result && result.refused !== "conflict") throw new HubError(result.refused);
     }
     throw new HubError("conflict");
-  }
-
-  /** Where the command was requested, if the log still has it. */
-  async #positionOf(job: JobName, id: string): Promise<number | undefined> {
-    for await (const { seq, update } of this.#logged(job, 0)) {
-      if (update.command_id === id) return seq;
-    }
-    return undefined;
   }
 
   async #findOutcome(
@@ -214,6 +211,8 @@ export class Commands {
   /**
    * Takes a command one step further, whatever happens to it meanwhile. `step` sees it as it is, and answers what is to
    * be told and what is kept (`undefined`: it is over), or nothing to leave it. Answers whether it was changed.
+   *
+   * @throws HubError `unavailable`, `conflict`: unknown, try again.
    */
   async change(
     job: JobName,
@@ -221,7 +220,8 @@ export class Commands {
     step: (pending: Pending) => { update: CommandUpdate; next: Pending | undefined } | undefined,
   ): Promise<boolean> {
     const field = `${COMMAND}${id}`;
-    for (let i = 0; i < TRIES; i++) {
+    // A conflict means that somebody else has got on.
+    for (let i = 0; i < CHANGES; i++) {
       const json = (await this.#store.fields(job.tenantId, job.jobId, [field]))?.get(field);
       if (!json) return false;
       const change = step(JSON.parse(json) as Pending);
@@ -237,7 +237,7 @@ export class Commands {
       if (result && "seq" in result) return true;
       if (result && result.refused !== "conflict") throw new HubError(result.refused);
     }
-    return false;
+    throw new HubError("conflict");
   }
 }
 
@@ -249,9 +249,10 @@ export function pendingOf(state: Pick<JobState, "fields">): Array<[id: string, p
 }
 
 /** What every update of a command says. */
-export function outline(id: string, { action, targets, answers }: Pending): Omit<CommandUpdate, "state"> {
+export function outline(id: string, pending: Pending): Omit<CommandUpdate, "state"> {
+  const { action, requested_by, targets, answers } = pending;
   const told = targets && { targets, answered: Object.keys(answers ?? {}).length };
-  return { command_id: id, action, ...told };
+  return { command_id: id, action, requested_by, ...told };
 }
 
 export function bytesOf(value: object | undefined): number {

@@ -3,7 +3,6 @@
  * another one does when that is gone. What then changes is compared and set by the store, so even two at once would do no
  * harm. Times are the store's: clocks of hubs may differ.
  */
-import { HubError } from "../protocol/codes.ts";
 import type { Registry } from "../store/registry.ts";
 import type { Due, Store } from "../store/store.ts";
 
@@ -90,7 +89,7 @@ export class Deadlines {
   }
 
   #tell(error: unknown): void {
-    // The store is away: the next look comes.
-    if (!(error instanceof HubError)) this.#options.onError(error, "judging deadlines failed");
+    // The next look comes.
+    this.#options.onError(error, "judging deadlines failed");
   }
 }

@@ -115,7 +115,10 @@ export class Hub {
     const snapshot = (name: FeedName) => this.jobs.snapshotOfFeed(name);
     this.feeds = new Feeds({ ...options, counters: this.counters, snapshot });
     const { registry, presenceIntervalMs, instanceTimeoutMs } = options;
-    const onError = (error: unknown, what: string) => void this.internal(error, what);
+    const onError = (error: unknown, what: string) => {
+      // The store is away, or full: everybody tries again.
+      if (!(error instanceof HubError)) this.internal(error, what);
+    };
     this.#presence = new Presence({
       registry,
       store,
@@ -128,7 +131,7 @@ export class Hub {
       timeoutMs: instanceTimeoutMs,
       onAnew: () => {
         this.#presence.again();
-        void this.trainers.again();
+        this.trainers.again();
       },
       onForgotten: (jobs) => this.#presence.inherit(jobs),
       onError,
@@ -140,7 +143,7 @@ export class Hub {
     this.commands = new Commands(store, commandFeeds);
     const { liveness, commands } = this;
     this.trainers = new Trainers({
-      ...{ store, registry, liveness, commands, onError },
+      ...{ store, registry, liveness, commands, onError, instanceId: this.instanceId },
       feeds: commandFeeds,
       touchMs: staleMs / TOUCHES,
     });

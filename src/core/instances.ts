@@ -2,7 +2,6 @@
  * This instance among the others: it says that it is there, and finds those that have fallen silent. Every instance
  * looks for itself; nobody is in charge.
  */
-import { HubError } from "../protocol/codes.ts";
 import type { JobName, Registry } from "../store/registry.ts";
 
 export interface InstancesOptions {
@@ -76,7 +75,7 @@ export class Instances {
 
   /** The store is away: the next beat comes. Anything else nobody foresaw. */
   #tell(error: unknown, what: string): void {
-    if (!(error instanceof HubError)) this.#options.onError(error, what);
+    this.#options.onError(error, what);
   }
 
   /** Takes this instance away. If the store does not answer, the others find it silent after the time-out. */

@@ -9,7 +9,6 @@
  * the turn. The list is in the registry as well: of an instance that dies another one takes over list and turn.
  */
 import { feedId } from "../bus/bus.ts";
-import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Presence as PresenceData } from "../protocol/types.ts";
 import type { JobName, Registry, Share, Turn } from "../store/registry.ts";
@@ -152,7 +151,7 @@ export class Presence {
         if (this.#closed) return;
         await this.#inTurn(listed, () => this.#attend(listed)).catch((error: unknown) => {
           // The store is away or full: the next look comes.
-          if (!(error instanceof HubError)) this.#options.onError(error, "presence failed");
+          this.#options.onError(error, "presence failed");
         });
       }
     };

@@ -71,7 +71,9 @@ function checked(input: unknown): CheckedEvent {
   }
   const { type } = input as { type?: unknown };
   const validator = typeof type === "string" ? validators.get(type) : undefined;
-  if (!validator) throw new HubError("unknown_type");
+  if (!validator) {
+    throw new HubError("unknown_type", `No such event type; there are ${EVENT_TYPES.join(", ")}.`);
+  }
   if (EVENTS[type as EventType].hubOnly) throw new HubError("forbidden_type");
   const event = respelled(input as CheckedEvent);
   if (!validator.Check(event)) throw new HubError("invalid_event", describeFault(validator, event));

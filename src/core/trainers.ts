@@ -2,28 +2,27 @@
  * The trainers that have announced jobs on this instance: they keep their jobs alive, and commands are carried out by
  * them. Every instance that has a trainer of a job hears of its commands; the newest trainer with the lowest rank takes
  * them, and if its instance does not (it has just died), the next one does.
+ *
+ * Whatever happens, a job is attended to: what the store and the registry hold of it is read, and what is to be done
+ * from there is done. What fails is done again after a moment, so nothing hangs on a single event or call.
  */
 import { randomBytes } from "node:crypto";
 import type { Identity } from "../auth.ts";
 import { feedId } from "../bus/bus.ts";
-import { type ErrorCode, HubError } from "../protocol/codes.ts";
-import { LIMITS } from "../protocol/limits.ts";
-import type {
-  AnnounceRequest,
-  CommandAction,
-  CommandUpdate,
-  TrainerAnswer,
-  TrainerCommand,
-} from "../protocol/types.ts";
+import { HubError } from "../protocol/codes.ts";
+import type { AnnounceRequest, CommandAction, TrainerAnswer, TrainerCommand } from "../protocol/types.ts";
 import type { JobName, Registry, Trainer } from "../store/registry.ts";
 import type { Entry, Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
+import { checkAnswer, outcomeOf } from "./command-answers.ts";
 import type { CommandFeeds } from "./command-feeds.ts";
-import { bytesOf, COMMAND, type Commands, outline, type Pending, pendingOf } from "./commands.ts";
+import { type Commands, outline, type Pending, pendingOf } from "./commands.ts";
 import type { Liveness } from "./liveness.ts";
 import { createdEntry, hubEntry } from "./publish.ts";
+import { Turns } from "./turns.ts";
 
 export interface TrainersOptions {
+  instanceId: string;
   store: Store;
   registry: Registry;
   feeds: CommandFeeds;
@@ -51,22 +50,34 @@ interface Local {
   readonly deliver: Deliver;
   /** Commands that it has got, while they are under way. */
   readonly got: Set<string>;
+  /** The registry knows it. */
+  registered: boolean;
 }
 
 interface Job {
   readonly name: JobName;
   readonly trainers: Map<string, Local>;
-  release: () => void;
+  readonly release: () => void;
+  /** Command → since when it waits for trainers that come before this instance's, ms by `performance.now()`. */
+  readonly waiting: Map<string, number>;
+  /** What is under way, and whether there is news since it began. */
+  attending: Promise<void> | undefined;
+  news: boolean;
+  timer: NodeJS.Timeout | undefined;
+  /** Announcements under way. */
+  coming: number;
 }
 
-/** A trainer that should take a command and does not is passed over after this. */
+/** An instance that should take a command and does not is passed over after this. */
 const CLAIM_MS = 1_000;
-const MESSAGE = 1_024;
+/** What has failed is done again after this. */
+const AGAIN_MS = 500;
 
 export class Trainers {
   readonly #options: TrainersOptions;
   readonly #jobs = new Map<string, Job>();
   readonly #timer: NodeJS.Timeout;
+  readonly #answers = new Turns();
   #touching = false;
   #closed = false;
 
@@ -82,91 +93,86 @@ export class Trainers {
    */
   async announce(identity: Identity, request: AnnounceRequest, deliver: Deliver): Promise<Announced> {
     const { job_id: jobId, rank = 0, trainer_id: id = `t-${randomBytes(9).toString("hex")}` } = request;
-    const job = jobOf(identity, jobId);
-    const commands = [...new Set(request.commands)].sort();
-    const { registry } = this.#options;
-    const context = { identity, receivedAt: new Date().toISOString() };
-    if ((await this.#commandsOf(job)) === undefined) await this.#create(job, createdEntry(jobId, context));
-    const local: Local = { id, rank, commands, subject: identity.subject, deliver, got: new Set() };
-    const key = feedId(job);
-    await this.#join(key, job, local);
-    const withdraw = () => this.#withdraw(key, local);
+    const name = jobOf(identity, jobId);
+    const { store, registry } = this.#options;
+    if (!(await store.fields(name.tenantId, jobId, []))) {
+      await this.#create(name, createdEntry(jobId, { identity, receivedAt: new Date().toISOString() }));
+    }
+    // While this fails, an announcement before it stays as it is.
+    const key = feedId(name);
+    const job = await this.#follow(key, name);
+    job.coming++;
     try {
-      await registry.announce(job, { id, rank });
-      const [first] = await registry.trainers(job);
-      // What the one who would answer does, is what the job does. That it does nothing is no news at first.
-      const told = (await this.#commandsOf(job)) || "[]";
-      if (first?.id === id && told !== JSON.stringify(commands)) await this.#tellCommands(job, local);
-      await this.#touch(job.tenantId, [{ ...job, fresh: true }]);
-      await this.#catchUp(key);
+      await registry.announce(name, { id, rank });
+      await this.#touch(name.tenantId, [{ ...name, fresh: true }]);
     } catch (error) {
-      withdraw();
+      job.coming--;
+      this.#let(key, job);
       throw error;
     }
-    return { trainerId: id, withdraw };
+    job.coming--;
+    if (this.#closed) throw new HubError("unavailable");
+    const commands = [...new Set(request.commands)].sort();
+    const known = { registered: true, got: new Set<string>() };
+    const local: Local = { id, rank, commands, subject: identity.subject, deliver, ...known };
+    job.trainers.set(id, local);
+    await this.#attend(job);
+    return { trainerId: id, withdraw: () => this.#withdraw(key, job, local) };
   }
 
   /** One listener a job: whoever comes first brings it, and it stays until the last has left. */
-  async #join(key: string, job: JobName, local: Local): Promise<void> {
-    const listener = {
-      update: (told: CommandUpdate) => this.#hear(key, told),
-      gap: () => void this.#catchUp(key),
+  async #follow(key: string, name: JobName): Promise<Job> {
+    const news = () => {
+      const job = this.#jobs.get(key);
+      if (job) void this.#attend(job);
     };
-    const release = await this.#options.feeds.follow(job, listener);
+    const release = await this.#options.feeds.follow(name, { update: news, gap: news });
     const known = this.#jobs.get(key);
-    if (known) release();
-    const own: Job = known ?? { name: job, trainers: new Map(), release };
-    this.#jobs.set(key, own);
-    own.trainers.set(local.id, local);
-  }
-
-  /** JSON text, '' when none were told; `undefined` if there is no job. */
-  async #commandsOf({ tenantId, jobId }: JobName): Promise<string | undefined> {
-    return (await this.#options.store.fields(tenantId, jobId, ["commands"]))?.get("commands");
-  }
-
-  async #tellCommands(job: JobName, { commands, subject }: Local): Promise<void> {
-    const update = { commands: [...commands], updated_by: subject };
-    await this.#append(job, hubEntry("job_updated", job.jobId, job.tenantId, update));
+    if (known || this.#closed) release();
+    if (this.#closed) throw new HubError("unavailable");
+    if (known) return known;
+    const empty = { waiting: new Map(), attending: undefined, news: false, timer: undefined, coming: 0 };
+    const job: Job = { name, trainers: new Map(), release, ...empty };
+    this.#jobs.set(key, job);
+    return job;
   }
 
   async #create(job: JobName, created: Entry): Promise<void> {
-    await this.#append(job, created).catch((error) => {
-      // Somebody else has been faster.
-      if (!(error instanceof HubError && error.code === "job_exists")) throw error;
-    });
-  }
-
-  async #append(job: JobName, entry: Entry): Promise<void> {
-    const [result] = (await this.#options.store.append(job, [entry])).stored;
-    if (result && "refused" in result) throw new HubError(result.refused);
+    const [result] = (await this.#options.store.append(job, [created])).stored;
+    // Somebody else may have been faster.
+    if (result && "refused" in result && result.refused !== "job_exists") throw new HubError(result.refused);
   }
 
   /** The registry does not know what this instance has said. */
-  async again(): Promise<void> {
-    for (const { name, trainers } of this.#jobs.values()) {
-      for (const { id, rank } of trainers.values()) {
-        await this.#options.registry
-          .announce(name, { id, rank })
-          .catch((error) => this.#tell(error, "announcing"));
-      }
+  again(): void {
+    for (const job of this.#jobs.values()) {
+      for (const local of job.trainers.values()) local.registered = false;
+      void this.#attend(job);
     }
   }
 
   close(): void {
     this.#closed = true;
     clearInterval(this.#timer);
-    for (const { release } of this.#jobs.values()) release();
+    for (const job of this.#jobs.values()) {
+      clearTimeout(job.timer);
+      job.release();
+    }
     this.#jobs.clear();
   }
 
-  #withdraw(key: string, local: Local): void {
-    const job = this.#jobs.get(key);
+  #withdraw(key: string, job: Job, local: Local): void {
     // The same trainer may have come again, by another connection.
-    if (job?.trainers.get(local.id) !== local) return;
+    if (job.trainers.get(local.id) !== local) return;
     job.trainers.delete(local.id);
     this.#options.registry.withdraw(job.name, local.id).catch((error) => this.#tell(error, "withdrawing"));
-    if (job.trainers.size > 0) return;
+    this.#let(key, job);
+  }
+
+  /** A job without trainers is nobody's here. */
+  #let(key: string, job: Job): void {
+    if (job.trainers.size + job.coming > 0 || this.#jobs.get(key) !== job) return;
+    clearTimeout(job.timer);
     job.release();
     this.#jobs.delete(key);
   }
@@ -174,20 +180,6 @@ export class Trainers {
   async #touchAll(): Promise<void> {
     if (this.#touching) return;
     this.#touching = true;
-    await this.#touchTenants();
-    // The store may have lost the job, and its next event have made it again.
-    for (const { name, trainers } of this.#jobs.values()) {
-      const local = [...trainers.values()].find(({ commands }) => commands.length > 0);
-      if (local) await this.#remind(name, local).catch((error) => this.#tell(error, "telling commands"));
-    }
-    this.#touching = false;
-  }
-
-  async #remind(job: JobName, local: Local): Promise<void> {
-    if ((await this.#commandsOf(job)) === "") await this.#tellCommands(job, local);
-  }
-
-  async #touchTenants(): Promise<void> {
     const byTenant = new Map<string, JobName[]>();
     for (const { name } of this.#jobs.values()) {
       const list = byTenant.get(name.tenantId);
@@ -198,6 +190,9 @@ export class Trainers {
       // The next time comes.
       await this.#touch(tenantId, jobs).catch((error) => this.#tell(error, "touching"));
     }
+    // The store may have lost a job that has come again since, and others' trainers may be gone.
+    for (const job of [...this.#jobs.values()]) await this.#attend(job);
+    this.#touching = false;
   }
 
   async #touch(tenantId: string, jobs: ReadonlyArray<JobName & { fresh?: boolean }>): Promise<void> {
@@ -207,74 +202,95 @@ export class Trainers {
     }
   }
 
-  /** What was told while nobody listened here. */
-  async #catchUp(key: string): Promise<void> {
-    const job = this.#jobs.get(key);
-    if (!job) return;
-    try {
-      const state = await this.#options.store.job(job.name.tenantId, job.name.jobId, true);
-      const pending = new Map(state ? pendingOf(state) : []);
-      for (const { got } of job.trainers.values()) {
-        for (const id of got) if (!pending.has(id)) got.delete(id);
+  /** Does what is to be done for a job; resolves when that was tried. */
+  #attend(job: Job): Promise<void> {
+    job.news = true;
+    job.attending ??= this.#attendToNews(job).finally(() => {
+      job.attending = undefined;
+      if (job.news && !this.#closed) void this.#attend(job);
+    });
+    return job.attending;
+  }
+
+  async #attendToNews(job: Job): Promise<void> {
+    while (job.news && !this.#closed) {
+      job.news = false;
+      try {
+        await this.#settle(job);
+      } catch (error) {
+        this.#tell(error, "attending to a job's trainers");
+        this.#later(job, AGAIN_MS);
       }
-      for (const [id, one] of pending) {
-        // Nobody waits: it may have to give others a moment.
-        void this.#attend(job, id, one).catch((error) => this.#tell(error, "carrying out a command"));
-      }
-    } catch (error) {
-      this.#tell(error, "reading commands");
     }
   }
 
-  #hear(key: string, { command_id: id, state }: CommandUpdate): void {
-    const job = this.#jobs.get(key);
-    if (!job) return;
-    if (state !== "requested" && state !== "delivered") {
-      for (const { got } of job.trainers.values()) got.delete(id);
-      return;
+  #later(job: Job, ms: number): void {
+    if (this.#closed || job.trainers.size === 0) return;
+    clearTimeout(job.timer);
+    job.timer = setTimeout(() => void this.#attend(job), ms).unref();
+  }
+
+  async #settle(job: Job): Promise<void> {
+    const { registry, store } = this.#options;
+    for (const local of job.trainers.values()) {
+      if (local.registered) continue;
+      // Who has gone to another instance meanwhile stays there.
+      await registry.announce(job.name, { ...local, again: true });
+      local.registered = true;
     }
-    void this.#look(job, id);
-  }
-
-  async #look(job: Job, id: string): Promise<void> {
-    try {
-      const { tenantId, jobId } = job.name;
-      const field = `${COMMAND}${id}`;
-      const json = (await this.#options.store.fields(tenantId, jobId, [field]))?.get(field);
-      if (json) await this.#attend(job, id, JSON.parse(json) as Pending);
-    } catch (error) {
-      // Whoever asked has a time-out; a trainer that comes again hears of it.
-      this.#tell(error, "carrying out a command");
+    const state = await store.job(job.name.tenantId, job.name.jobId, true);
+    if (!state) return;
+    const trainers = await registry.trainers(job.name);
+    await this.#tellCommands(job, trainers, state.fields.get("commands"));
+    const pending = new Map(pendingOf(state));
+    for (const set of [job.waiting, ...[...job.trainers.values()].map(({ got }) => got)]) {
+      for (const id of set.keys()) if (!pending.has(id)) set.delete(id);
+    }
+    for (const [id, one] of pending) {
+      if (one.state === "requested") await this.#claim(job, id, trainers);
+      else this.#handOver(job, id, one, trainers);
     }
   }
 
-  async #attend(job: Job, id: string, pending: Pending): Promise<void> {
-    if (pending.state === "requested") await this.#claim(job, id);
-    else this.#handOver(job, id, pending);
+  /** What the one who would answer does, is what the job does. That it does nothing is no news at first. */
+  async #tellCommands({ name, trainers }: Job, all: readonly Trainer[], told = "[]"): Promise<void> {
+    const [first] = all.filter((trainer) => this.#isHere(trainer));
+    const local = first && first.id === all[0]?.id ? trainers.get(first.id) : undefined;
+    if (!local || told === JSON.stringify(local.commands)) return;
+    const update = { commands: [...local.commands], updated_by: local.subject };
+    const entry = hubEntry("job_updated", name.jobId, name.tenantId, update);
+    await this.#options.store.append(name, [{ ...entry, onlyIf: [] }]);
   }
 
-  /** In the order of the job's trainers; each gives those before it a moment. */
-  async #claim(job: Job, id: string): Promise<void> {
-    const trainers = await this.#options.registry.trainers(job.name);
-    const place = trainers.findIndex((trainer) => job.trainers.has(trainer.id));
-    const own = trainers[place];
+  #isHere({ instanceId }: Trainer): boolean {
+    return instanceId === this.#options.instanceId;
+  }
+
+  /** In the order of the job's trainers; each instance gives those before it a moment. */
+  async #claim(job: Job, id: string, trainers: readonly Trainer[]): Promise<void> {
+    const own = trainers.find((trainer) => this.#isHere(trainer) && job.trainers.has(trainer.id));
     if (!own) return;
-    if (place > 0) await new Promise((resolve) => setTimeout(resolve, place * CLAIM_MS).unref());
-    if (this.#closed || !job.trainers.has(own.id)) return;
+    const before = trainers.slice(0, trainers.indexOf(own)).map(({ instanceId }) => instanceId);
+    const now = performance.now();
+    const since = job.waiting.get(id) ?? now;
+    job.waiting.set(id, since);
+    const left = since + new Set(before).size * CLAIM_MS - now;
+    if (left > 0) return this.#later(job, left);
     let next: Pending | undefined;
-    const claimed = await this.#options.commands.change(job.name, id, (pending) => {
+    await this.#options.commands.change(job.name, id, (pending) => {
       if (pending.state !== "requested") return undefined;
-      const targets = targetsOf(pending, own, trainers);
+      const targets = pending.all ? trainers.map((trainer) => trainer.id) : [own.id];
       next = { ...pending, state: "delivered", targets, answers: {} };
       return { update: { ...outline(id, next), state: "delivered" }, next };
     });
-    if (claimed && next) this.#handOver(job, id, next);
+    if (next) this.#handOver(job, id, next, trainers);
   }
 
-  #handOver(job: Job, id: string, pending: Pending): void {
+  #handOver(job: Job, id: string, pending: Pending, trainers: readonly Trainer[]): void {
+    const here = new Set(trainers.filter((trainer) => this.#isHere(trainer)).map((trainer) => trainer.id));
     for (const target of pending.targets ?? []) {
-      const local = job.trainers.get(target);
-      if (!local || local.got.has(id) || pending.answers?.[target]) continue;
+      const local = here.has(target) ? job.trainers.get(target) : undefined;
+      if (!local || local.got.has(id) || hasAnswered(pending, target)) continue;
       local.got.add(id);
       void this.#carryOut(job, id, pending, local);
     }
@@ -283,65 +299,46 @@ export class Trainers {
   async #carryOut(job: Job, id: string, pending: Pending, local: Local): Promise<void> {
     const { action, args, timeout_ms, requested_by } = pending;
     const base = { job_id: job.name.jobId, command_id: id, action, timeout_ms, requested_by };
-    try {
-      const answer = checked(await local.deliver({ ...base, ...(args && { args }) }).catch(() => undefined));
-      // Gone, or silent: it may come again while there is time.
-      if (!answer) return void local.got.delete(id);
-      await this.#answer(job, id, local.id, answer);
-    } catch (error) {
-      this.#tell(error, "answering a command");
+    const end = performance.now() + timeout_ms;
+    const answer = await local.deliver({ ...base, ...(args && { args }) }).then(checkAnswer, () => undefined);
+    // Gone, or silent: it may come again while there is time.
+    if (!answer) return void local.got.delete(id);
+    while (!this.#closed) {
+      try {
+        // Side by side they would only be in each other's way.
+        return await this.#answers.take(`${feedId(job.name)} ${id}`, () =>
+          this.#answer(job, id, local.id, answer),
+        );
+      } catch (error) {
+        this.#tell(error, "answering a command");
+        if (performance.now() > end) return;
+        await new Promise((resolve) => setTimeout(resolve, AGAIN_MS).unref());
+      }
     }
   }
 
   async #answer(job: Job, id: string, trainer: string, answer: TrainerAnswer): Promise<void> {
     await this.#options.commands.change(job.name, id, (pending) => {
-      if (pending.state !== "delivered" || pending.answers?.[trainer]) return undefined;
-      const next = { ...pending, answers: { ...pending.answers, [trainer]: answer } };
+      if (pending.state !== "delivered" || hasAnswered(pending, trainer)) return undefined;
+      const { data: _, ...short } = answer;
+      // Of several nobody is told what each has answered.
+      const kept = (pending.targets?.length ?? 0) > 1 ? short : answer;
+      const answers = { ...pending.answers, [trainer]: kept };
+      const next = { ...pending, answers };
       const base = outline(id, next);
-      if (next.targets?.some((target) => !next.answers[target]))
+      if (next.targets?.some((target) => !hasAnswered(next, target))) {
         return { update: { ...base, state: "delivered" }, next };
-      return { update: { ...base, ...outcomeOf(next.answers) }, next: undefined };
+      }
+      return { update: { ...base, ...outcomeOf(answers) }, next: undefined };
     });
   }
 
-  /** The store is away: whoever is concerned tries again. */
+  /** It is tried again. */
   #tell(error: unknown, what: string): void {
-    if (!(error instanceof HubError) && !this.#closed) this.#options.onError(error, `${what} failed`);
+    if (!this.#closed) this.#options.onError(error, `${what} failed`);
   }
 }
 
-function targetsOf({ all }: Pending, own: Trainer, trainers: readonly Trainer[]): string[] {
-  return all ? trainers.map(({ id }) => id) : [own.id];
-}
-
-/** What a trainer sends may be anything. */
-function checked(answer: unknown): TrainerAnswer | undefined {
-  if (answer === undefined) return undefined;
-  const { ok, message, data } = (
-    typeof answer === "object" && answer !== null ? answer : {}
-  ) as Partial<TrainerAnswer>;
-  const isData = typeof data === "object" && data !== null && !Array.isArray(data);
-  if (typeof ok !== "boolean")
-    return { ok: false, message: "The trainer's answer is not {ok, message?, data?}." };
-  if (isData && bytesOf(data) > LIMITS.commandBytes) {
-    return { ok, message: `The trainer's data is over ${LIMITS.commandBytes} bytes, and is left out.` };
-  }
-  return {
-    ok,
-    ...(typeof message === "string" && { message: message.slice(0, MESSAGE) }),
-    ...(isData && { data }),
-  };
-}
-
-function outcomeOf(
-  answers: Record<string, TrainerAnswer>,
-): Pick<CommandUpdate, "state" | "code" | "message" | "data"> {
-  const all = Object.entries(answers);
-  const failed = all.filter(([, { ok }]) => !ok);
-  const [first] = failed.length > 0 ? failed : all;
-  const { message, data } = first?.[1] ?? {};
-  const of = all.length > 1 && failed.length > 0 ? `${failed.length} of ${all.length} trainers: ` : "";
-  const text = of || message !== undefined ? { message: `${of}${message ?? "failed"}` } : {};
-  if (failed.length > 0) return { state: "failed", code: "command_failed" satisfies ErrorCode, ...text };
-  return { state: "applied", ...text, ...(all.length === 1 && data && { data }) };
+function hasAnswered({ answers = {} }: Pending, trainer: string): boolean {
+  return Object.hasOwn(answers, trainer);
 }

@@ -46,6 +46,10 @@ const TABLE = {
       "Series (metrics of a rank and product) of a job; points of further ones are counted as dropped.",
   },
   seriesBuckets: { value: 1_024, meaning: "Buckets of one series, however long the run is." },
+  seriesAnswer: {
+    value: 20_480,
+    meaning: "Buckets of one `series` answer; where it holds more than 20 series, each has its share.",
+  },
   trainers: { value: 256, meaning: "Trainers that have announced one job at a time." },
   announcedJobs: { value: 256, meaning: "Jobs that one trainer's connection announces at a time." },
   commands: { value: 16, meaning: "Commands to one job that are under way." },

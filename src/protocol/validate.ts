@@ -13,13 +13,19 @@ export function describeFault(validator: Pick<Validator, "Errors">, value: unkno
   // "schema is false" only repeats what additionalProperties says.
   const error = errors.find(({ keyword }) => keyword !== "boolean") ?? errors[0];
   if (!error) return "does not fit its schema";
-  const where = error.instancePath.slice(1);
-  const params = error.params as { additionalProperties?: string[] };
-  const detail =
-    error.keyword === "additionalProperties" && params.additionalProperties
-      ? `: ${JSON.stringify(params.additionalProperties.slice(0, 3).map((name) => name.slice(0, 64)))}`
-      : "";
-  return `${where ? `${where.slice(0, 128)} ` : ""}${error.message}${detail}`;
+  const where = error.instancePath.slice(1, 129);
+  return `${where}${where ? " " : ""}${whatIsWrong(error)}`;
+}
+
+function whatIsWrong({ keyword, message, params }: ReturnType<Validator["Errors"]>[number]): string {
+  const { additionalProperties, allowedValues } = params as {
+    additionalProperties?: string[];
+    allowedValues?: unknown[];
+  };
+  if (keyword === "enum" && allowedValues) return `must be one of ${allowedValues.join(", ")}`;
+  if (keyword !== "additionalProperties" || !additionalProperties) return message;
+  const names = additionalProperties.slice(0, 3).map((name) => name.slice(0, 64));
+  return `${message}: ${JSON.stringify(names)}`;
 }
 
 /** @throws HubError `invalid_request`. */

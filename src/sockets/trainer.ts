@@ -2,6 +2,7 @@
 import { type Identity, maySee } from "../auth.ts";
 import type { Hub } from "../core/hub.ts";
 import type { Announced } from "../core/trainers.ts";
+import { Turns } from "../core/turns.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type {
@@ -12,7 +13,6 @@ import type {
   TrainerCommand,
 } from "../protocol/types.ts";
 import type { Connection, VerbHandler } from "./connection.ts";
-import { Turns } from "./turns.ts";
 
 type VerbsOfTrainers = "publish" | "announce" | "withdraw" | "heartbeat" | "ping";
 

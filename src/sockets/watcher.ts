@@ -1,16 +1,26 @@
 /** A watcher's connection: its subscriptions, and how their events get on the wire. */
-import { type Identity, maySee } from "../auth.ts";
+import { atLeast, type Identity, maySee, type Role } from "../auth.ts";
 import type { FeedEvent } from "../bus/bus.ts";
 import { AllJobs } from "../core/all-jobs.ts";
 import type { Hub } from "../core/hub.ts";
 import { wants } from "../core/page.ts";
 import type { Subscriber, Subscription } from "../core/subscription.ts";
+import { Turns } from "../core/turns.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import type { Closing, Cursor, Gap, PingAnswer, Position, SubscribeRequest } from "../protocol/types.ts";
+import type {
+  Closing,
+  CommandRequest,
+  Cursor,
+  Gap,
+  PingAnswer,
+  Position,
+  PresenceRequest,
+  SeriesRequest,
+  SubscribeRequest,
+} from "../protocol/types.ts";
 import type { Connection, VerbHandler } from "./connection.ts";
 import { allJobsRoom, jobRoom, tenantRoom } from "./rooms.ts";
-import { Turns } from "./turns.ts";
 
 /** The keys of subscriptions that are not to one job; no job id looks like them. */
 const TENANT = "";
@@ -25,6 +35,7 @@ export class Watcher {
   #all: AllJobs | undefined;
   /** Two calls for one feed are answered in order. */
   readonly #turns = new Turns();
+  readonly #reading = new Turns();
   readonly #told = new WeakSet<Gap>();
   #gone = false;
 
@@ -38,15 +49,37 @@ export class Watcher {
     return {
       subscribe: (request, reply) => this.subscribe(request, reply),
       unsubscribe: (request, reply) => this.unsubscribe(request, reply),
-      presence: async (request, reply) => reply(await this.#hub.presence(this.#connection.identity, request)),
-      series: async (request, reply) =>
-        reply(await this.#hub.jobs.series(this.#connection.identity, request)),
-      command: async (request, reply) => {
-        const { outcome } = await this.#hub.commands.request(this.#connection.identity, request);
-        reply(await outcome);
-      },
+      presence: (request: PresenceRequest, reply) =>
+        this.#ask(request, reply, (identity) => this.#hub.presence(identity, request)),
+      // They are large: one after the other.
+      series: (request: SeriesRequest, reply) =>
+        this.#reading.take("series", () =>
+          this.#ask(request, reply, (identity) => this.#hub.jobs.series(identity, request)),
+        ),
+      command: (request: CommandRequest, reply) =>
+        this.#ask(
+          request,
+          reply,
+          async (identity) => (await this.#hub.commands.request(identity, request)).outcome,
+          "operator",
+        ),
       ping: (_, reply) => reply(this.ping()),
     };
+  }
+
+  /** Answers by the token as it is when the answer is there: a new one may allow less. */
+  async #ask(
+    { job_id }: { job_id: string },
+    reply: (data: unknown) => void,
+    work: (identity: Identity) => Promise<unknown>,
+    role: Role = "watcher",
+  ): Promise<void> {
+    const { identity } = this.#connection;
+    const answer = await work(identity);
+    const now = this.#connection.identity;
+    if (!maySee(now, job_id)) throw new HubError("job_not_found");
+    if (!atLeast(now.role, role)) throw new HubError("forbidden");
+    reply(answer);
   }
 
   async subscribe(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
@@ -90,6 +123,7 @@ export class Watcher {
   close(): void {
     this.#gone = true;
     this.#turns.close();
+    this.#reading.close();
     for (const key of [...this.#subscriptions.keys()]) this.#leave(key);
     this.#all?.close();
     this.#all = undefined;

@@ -1,4 +1,4 @@
-/** What a job is in the memory store: fields, attempts, status, products. The same rules as lua/append.lua. */
+/** What a job is in the memory store: fields, attempts, status, products. The same rules as lua/job-rules.lua. */
 import { LIMITS } from "../protocol/limits.ts";
 import { TERMINAL_STATUSES } from "../protocol/status.ts";
 import type { JobStatus, Liveness } from "../protocol/types.ts";
@@ -92,16 +92,17 @@ export class MemoryJob {
   }
 
   /** The job's progress that is told before the entry. */
-  before({ patch: { productsDone } }: Entry): Entry | undefined {
-    if (!productsDone) return undefined;
+  before({ patch: { productsDone }, attempt = this.attempt }: Entry): Entry | undefined {
+    if (!productsDone || this.#total === undefined || attempt !== this.attempt) return undefined;
     this.#setProgress(100);
-    return this.#total === undefined ? undefined : this.#progressEntry(productsDone.head);
+    return this.#progressEntry(productsDone.head);
   }
 
   /** Takes what the entry says of the job; answers it as it is to be stored, at this position. */
   follow(entry: Entry, seq: number, now: number): Entry {
     const { patch, attempt, alive } = entry;
     if (attempt !== undefined && attempt > this.attempt) this.#begin(attempt);
+    if (patch.productsDone) this.#setProgress(100);
     if (patch.transition) {
       this.#statusAttempt = attempt ?? this.attempt;
       this.fields.set("status", JSON.stringify(patch.transition.to));
@@ -122,12 +123,13 @@ export class MemoryJob {
 
   /** The job's progress that is told after the entry. */
   after({ patch: { product, productsTotal }, attempt = this.attempt }: Entry): Entry | undefined {
+    if (attempt < this.attempt) return undefined;
     if (productsTotal) {
       this.#setTotal(productsTotal.total);
-      if (productsTotal.head !== undefined) this.#setProgress(this.#percentage);
+      if (productsTotal.head !== undefined) this.#advance(productsTotal.total);
     }
     const head = product?.head ?? productsTotal?.head;
-    if (head === undefined || attempt !== this.attempt || this.#total === undefined) return undefined;
+    if (head === undefined || this.#total === undefined || this.ended) return undefined;
     return this.#progressEntry(head);
   }
 
@@ -139,6 +141,13 @@ export class MemoryJob {
     this.deadlines.set("liveness", now);
   }
 
+  /** No sign of life is missed for so long. */
+  expect(now: number, ms: number): void {
+    this.expectedAt = now + ms;
+    // The deadline may lie where an earlier expectation has put it.
+    if (this.deadlines.has("liveness")) this.deadlines.set("liveness", now);
+  }
+
   #begin(attempt: number): void {
     this.attempt = attempt;
     this.fields.set("attempt", String(attempt));
@@ -147,6 +156,8 @@ export class MemoryJob {
     this.#products.clear();
     this.#progress = 0;
     this.fields.delete("products_progress");
+    // What a trainer expected in an attempt before is no longer so.
+    this.expectedAt = 0;
   }
 
   #count(entry: Entry, product: NonNullable<Entry["patch"]["product"]>, seq: number): Entry {
@@ -157,7 +168,7 @@ export class MemoryJob {
     if (failed) this.failed++;
     else this.completed++;
     if (total !== undefined) this.#setTotal(total);
-    if (this.#total !== undefined) this.#setProgress(this.#percentage);
+    if (this.#total !== undefined) this.#advance(this.#total);
     const counts = {
       completed: this.completed,
       failed: this.failed,
@@ -167,8 +178,9 @@ export class MemoryJob {
     return { ...entry, head: `${entry.head},"products":${JSON.stringify(counts)}` };
   }
 
-  get #percentage(): number {
-    return ANALYSED + Math.floor((this.#done * TRAINED) / Math.max(this.#total ?? 1, 1));
+  /** Where a job that has ended has come to, it stays. */
+  #advance(total: number): void {
+    if (!this.ended) this.#setProgress(ANALYSED + Math.floor((this.#done * TRAINED) / Math.max(total, 1)));
   }
 
   #setTotal(total: number): void {

@@ -266,7 +266,7 @@ export class MemoryStore implements Store {
       if (!job) return undefined;
       job.see(this.#now(), fresh);
       if (lastStepAt !== undefined) job.fields.set("last_step_at", JSON.stringify(lastStepAt));
-      if (expectMs !== undefined) job.expectedAt = this.#now() + expectMs;
+      if (expectMs !== undefined) job.expect(this.#now(), expectMs);
       return job.liveness;
     });
   }

@@ -122,6 +122,6 @@ export class RedisDeadlines {
 
   async defer(tenantId: string, jobId: string, what: string, ms: number | null): Promise<void> {
     const keys = [this.#keys.tenant(tenantId).deadlines, this.#keys.job(tenantId, jobId).meta];
-    await this.#scripts.run("defer", keys, [`${jobId}/${what}`, what, ms ?? ""]);
+    await this.#scripts.run("defer", keys, [`${jobId}/${what}`, what, ms ?? "", this.#lifeMs]);
   }
 }

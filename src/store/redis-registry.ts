@@ -9,6 +9,7 @@ import type { Keys } from "../redis/keys.ts";
 import type { RedisLink } from "../redis/link.ts";
 import { type Reply, Scripts } from "../redis/scripts.ts";
 import { REGISTRY_SCRIPTS } from "./redis-scripts.ts";
+import { pairs } from "./redis-text.ts";
 import {
   byRank,
   type JobName,
@@ -136,15 +137,20 @@ export class RedisRegistry implements Registry {
     await this.#scripts.call((redis) => redis.srem(list, memberOf(job)));
   }
 
-  async announce(job: JobName, { id, rank }: { id: string; rank: number }): Promise<Trainer> {
+  async announce(
+    job: JobName,
+    { id, rank, again = false }: { id: string; rank: number; again?: boolean },
+  ): Promise<Trainer | undefined> {
     const keys = [this.#keys.job(job.tenantId, job.jobId).trainers];
-    const args = [id, rank, this.#name, LIMITS.trainers, LIFE_MS];
+    const own = again ? `${this.#options.instanceId}.` : "";
+    const args = [id, rank, this.#name, LIMITS.trainers, LIFE_MS, own];
     const [, order] = await Promise.all([
       this.#enlist(memberOf(job, id)),
       this.#scripts.run("registry_announce", keys, args),
     ]);
-    if (order === 0) {
+    if (order === 0 || order === -1) {
       await this.withdraw(job, id);
+      if (order === -1) return undefined;
       throw new HubError("too_many_trainers");
     }
     return { id, rank, instanceId: this.#options.instanceId, order: Number(order) };
@@ -164,9 +170,11 @@ export class RedisRegistry implements Registry {
   }
 
   async trainers({ tenantId, jobId }: JobName): Promise<Trainer[]> {
-    const all = await this.#scripts.call((redis) => redis.hgetall(this.#keys.job(tenantId, jobId).trainers));
+    const { trainers: key } = this.#keys.job(tenantId, jobId);
+    // As a list: `__proto__` is an id like any other.
+    const all = (await this.#scripts.call((redis) => redis.call("HGETALL", key))) as string[];
     const trainers: Trainer[] = [];
-    for (const [id, text] of Object.entries(all)) {
+    for (const [id, text] of pairs(all)) {
       if (id.startsWith(":")) continue;
       const [order, rank, name = ""] = text.split(" ");
       const instanceId = name.slice(0, name.lastIndexOf("."));

@@ -55,8 +55,16 @@ export interface Registry {
   told(job: JobName, version: Version): Promise<void>;
   /** Takes the job off this instance's list: it has no share, and nothing to tell. */
   release(job: JobName): Promise<void>;
-  /** A trainer with the same id gives way, wherever it was announced. @throws HubError `too_many_trainers`. */
-  announce(job: JobName, trainer: { id: string; rank: number }): Promise<Trainer>;
+  /**
+   * A trainer with the same id gives way, wherever it was announced; with `again` it does not, if that is another
+   * instance now, and the answer is `undefined`.
+   *
+   * @throws HubError `too_many_trainers`.
+   */
+  announce(
+    job: JobName,
+    trainer: { id: string; rank: number; again?: boolean },
+  ): Promise<Trainer | undefined>;
   /** Only takes away what this instance has announced. */
   withdraw(job: JobName, trainerId: string): Promise<void>;
   /** The job's trainers, lowest rank first and newest first. */

@@ -194,9 +194,10 @@ export function answerOf(
   curves: Curves,
   wanted: SeriesFilter,
 ): SeriesAnswer {
-  const series = [...curves]
-    .filter(({ name }) => isWanted(name, wanted))
-    .map((curve) => shown(curve, wanted));
+  const own = [...curves].filter(({ name }) => isWanted(name, wanted));
+  const share = Math.floor(LIMITS.seriesAnswer / Math.max(1, own.length));
+  const points = Math.min(wanted.points ?? LIMITS.seriesBuckets, share);
+  const series = own.map((curve) => shown(curve, { ...wanted, points }));
   return {
     ...job,
     series: series.filter(({ buckets }) => buckets.length > 0),
@@ -204,8 +205,10 @@ export function answerOf(
   };
 }
 
-function shown({ name, state, buckets }: Curve, wanted: SeriesFilter): Series {
-  const { from, to, points = LIMITS.seriesBuckets } = wanted;
+function shown(
+  { name, state, buckets }: Curve,
+  { from, to, points }: SeriesFilter & { points: number },
+): Series {
   const inRange =
     from === undefined && to === undefined
       ? buckets

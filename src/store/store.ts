@@ -33,7 +33,7 @@ export interface Patch {
   productsTotal?: { total: number; head?: string };
   /** The job is completed: its products are at 100 %. */
   productsDone?: { head: string };
-  /** Deadlines of the job: in so many ms (of the store's clock), or not any more. `what` has no '/'-less twin: ids. */
+  /** Deadlines of the job: in so many ms (of the store's clock), or not any more. `what` names the field that is judged. */
   deadlines?: ReadonlyArray<readonly [what: string, ms: number | null]>;
   /** Merges fields into the newest value of a conflation key. A higher attempt clears it, a lower one is ignored. */
   merge?: { key: string; fields: ReadonlyArray<readonly [field: string, json: string]> };

@@ -206,10 +206,51 @@ for (const redis of ["memory", "plain"] as const) {
       await until(async () => (await ok({})).message === "one");
     });
 
+    it("with all is answered by many at once", async () => {
+      const ranks = Array.from({ length: 20 }, (_, rank) => rank);
+      await Promise.all(
+        ranks.map((rank) =>
+          announced(onHub(rank), () => ({ ok: true }), { trainer_id: `rank-${rank}`, rank }),
+        ),
+      );
+      expect(await ok({ all: true, command_id: "many", timeout_ms: 20_000 })).to.include({
+        state: "applied",
+      });
+      await until(() => states("many").includes("applied"));
+      expect(updates().findLast(({ command_id }) => command_id === "many")).to.include({ answered: 20 });
+    });
+
     it("with all has failed when one has", async () => {
       await announced(onHub(1), () => ({ ok: true }));
       await announced(onHub(2), () => ({ ok: false, message: "no" }));
       expect(await command({ all: true })).to.have.nested.property("error.message", "1 of 2 trainers: no");
+    });
+
+    it("with the same id hears of the first one's outcome, however short its own time is", async () => {
+      let answer: (value: TrainerAnswer) => void = () => {};
+      const { told } = await announced(
+        onHub(1),
+        () => new Promise<TrainerAnswer>((resolve) => (answer = resolve)),
+      );
+      const first = ok({ command_id: "same", timeout_ms: 20_000 });
+      await until(() => told.length === 1);
+      const second = ok({ command_id: "same", timeout_ms: 100 });
+      await until(() => states("same").length === 2);
+      answer({ ok: true });
+      expect(await first).to.include({ state: "applied" });
+      expect(await second).to.include({ state: "applied" });
+      expect(states("same")).to.not.include("expired");
+    });
+
+    it("goes on to the next hub when that of the first trainers is gone, however many they were", async function () {
+      if (redis === "memory") this.skip();
+      const ranks = Array.from({ length: 12 }, (_, rank) => rank);
+      await Promise.all(ranks.map((rank) => announced(onHub(1), () => undefined, { rank })));
+      const { told } = await announced(onHub(2), () => ({ ok: true }), { rank: 99, trainer_id: "last" });
+      // Its trainers stay in the registry, as of a hub that has just died.
+      onHub(1).hub.trainers.close();
+      expect(await ok({ timeout_ms: 7_000 })).to.include({ state: "applied" });
+      expect(told).to.have.length(1);
     });
 
     it("is handed over again when the trainer comes back before it has answered", async () => {

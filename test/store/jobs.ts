@@ -201,6 +201,25 @@ export function jobs(open: Open): void {
       expect(await append(product("a"))).to.deep.equal(["=7"]);
     });
 
+    it("of a lower attempt change no total, and those of a job that has ended no percentage", async () => {
+      await append(status("running", { attempt: 2 }), product("a", { total: 4 }), product("b"), product("c"));
+      await append(
+        entryOf("job_updated", { products_total: 1 }, { attempt: 1 }),
+        entryOf("product_completed", { total: 1 }, { product: "x", attempt: 1 }),
+      );
+      expect([await field("products_total"), await field("products_progress")]).to.deep.equal(["4", "65"]);
+      await append(status("completed"), product("d"), entryOf("job_updated", { products_total: 9 }));
+      expect([await field("products_total"), await field("products_progress")]).to.deep.equal(["9", "100"]);
+      expect((await counts()).at(-1)).to.deep.equal({ completed: 4, failed: 0, total: 4, progress: 100 });
+      expect(await jobProgress()).to.deep.equal({ current: 3, progress: 100, total: 4 });
+    });
+
+    it("are at 100 % when a higher attempt completes at once", async () => {
+      await append(product("a", { total: 2 }), status("completed", { attempt: 2 }));
+      expect(await field("products_progress")).to.equal("100");
+      expect((await state()).counts.get("products:completed")).to.equal(undefined);
+    });
+
     it("are counted exactly by two who send all of them at once", async () => {
       const names = Array.from({ length: 40 }, (_, i) => `p${i}`);
       const two = await subject.second();

@@ -77,6 +77,20 @@ describe("series: curves", () => {
     expect(last.length).to.be.at.least(256);
   });
 
+  it("many series share an answer; each alone has all of its buckets", () => {
+    const names = Array.from({ length: LIMITS.seriesMetrics }, (_, i) => `m${i}`);
+    const told = losses(1_000).map(({ step }, i) => ({
+      ...(step !== undefined && { step }),
+      metrics: Object.fromEntries(names.map((name) => [name, i])),
+    }));
+    const { series } = answer(told);
+    expect(series.map(({ metric }) => metric)).to.deep.equal(names);
+    const lengths = series.map((one) => one.buckets.length);
+    expect(Math.max(...lengths)).to.be.at.most(LIMITS.seriesAnswer / names.length);
+    expect(Math.min(...lengths)).to.be.at.least(LIMITS.seriesAnswer / names.length / 2 - 1);
+    expect(buckets(told, { metric: "m7" })).to.have.length(1_000);
+  });
+
   it("without an attempt a point is of the newest", () => {
     const told: Told[] = [{ attempt: 3, metrics: { loss: 1 } }, { metrics: { loss: 2 } }];
     expect(buckets(told).map(({ attempt }) => attempt)).to.deep.equal([3, 3]);

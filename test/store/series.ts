@@ -97,7 +97,7 @@ export function series(open: Open): void {
     const metrics = (from: number) =>
       Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`m${from + i}`, 1]));
     const run: Told[] = [];
-    for (let i = 0; i < 8; i++) {
+    for (let i = 0; i < 6; i++) {
       const batch = Array.from({ length: 50 }, (_, k) => ({ step: k, metrics: metrics(k % 2 ? 0 : 35) }));
       await append(batch);
       run.push(...batch);

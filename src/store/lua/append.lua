@@ -422,6 +422,8 @@ if is_job then
   end
   for field, json in pairs(job.changed) do change('field:' .. field, json) end
   if job.is_seen then change('field:seen', now) end
+  -- What a trainer expected in an attempt before is no longer so.
+  if job.changed.attempt then change('expect', 0) end
   -- Before the commit: a deadline without anything to judge goes by itself.
   local function set_deadline(what, ms)
     redis.call('ZADD', KEYS[21], now + ms, job_id .. '/' .. what)

@@ -1,8 +1,8 @@
--- Put before every script of the store that writes. Numbers of payloads never pass through here: they are text
+-- Put before the scripts that append, flush, touch and defer. Numbers of payloads never pass through here: they are text
 -- inside `head` and `data`. Positions are whole numbers below 2^53, which Lua's doubles hold exactly; Redis takes them
 -- as they are, but where they become part of a text it must be `int` that writes them.
 --
--- A script that breaks leaves what it has written so far, and Redis takes nothing back. So every script begins with a
+-- A script that breaks leaves what it has written so far, and Redis takes nothing back. So append and flush begin with a
 -- mark in the feed's meta (`w`, the seq up to which it will write), and one HSET of the same meta is the commit. A
 -- mark above the head tells the next script that the one before has not come to its end: see `repair`.
 
@@ -182,7 +182,9 @@ local function repair(meta, keys)
     redis.call('RPOP', keys.points)
   end
   meta.seq, meta.conflatable, meta.is_repaired = meta.begun, meta.begun, true
-  redis.call('HSET', meta.key, 'n', meta.seq, 'c', meta.conflatable, 'be', meta.bytes.e, 'bl', meta.bytes.l)
+  -- Keys that the script has made may have no expiry yet: the next one that stores anything renews all of them.
+  meta.expires = 0
+  redis.call('HSET', meta.key, 'n', meta.seq, 'c', meta.conflatable, 'be', meta.bytes.e, 'bl', meta.bytes.l, 'x', 0)
 end
 
 -- KEYS 1 to 9 of every script that writes to the tenant's feed.

@@ -90,8 +90,10 @@ local function new_job(fields, counters, members, fresh, max_products)
     if entry.product or entry.total then return check_products(entry) end
   end
 
-  local function percentage(total)
-    return int(20 + math.floor(done_in(job.attempt) * 60 / math.max(total, 1)))
+  -- Where a job that has ended has come to, it stays.
+  local function advance(total)
+    if ENDED[fields.status] then return end
+    change('products_progress', int(20 + math.floor(done_in(job.attempt) * 60 / math.max(total, 1))))
   end
 
   local function count(entry)
@@ -104,7 +106,7 @@ local function new_job(fields, counters, members, fresh, max_products)
     if entry.total then change('products_total', int(entry.total)) end
     local total, text = tonumber(fields.products_total), ''
     if total then
-      change('products_progress', percentage(total))
+      advance(total)
       text = ',"total":' .. int(total)
     end
     entry.head = entry.head .. ',"products":{"completed":' .. int(counters['products:completed']) .. ',"failed":'
@@ -119,6 +121,7 @@ local function new_job(fields, counters, members, fresh, max_products)
       counters['products:completed'], counters['products:failed'] = 0, 0
       change('products_progress', nil)
     end
+    if entry.progress_done then change('products_progress', '100') end
     if entry.to then
       job.status_attempt = attempt_of(entry)
       change('status', '"' .. entry.to .. '"')
@@ -151,19 +154,19 @@ local function new_job(fields, counters, members, fresh, max_products)
 
   -- What is told before an accepted entry, if anything.
   function job.before(entry)
-    if not entry.progress_done then return end
+    if not entry.progress_done or not fields.products_total or attempt_of(entry) ~= job.attempt then return end
     change('products_progress', '100')
-    if fields.products_total then return progress(entry.progress_done) end
+    return progress(entry.progress_done)
   end
 
   -- What is told after it.
   function job.after(entry)
-    if not entry.product and not entry.total then return end
+    if not (entry.product or entry.total) or attempt_of(entry) < job.attempt then return end
     if not entry.product then
       change('products_total', int(entry.total))
-      if entry.progress ~= '' then change('products_progress', percentage(entry.total)) end
+      if entry.progress ~= '' then advance(entry.total) end
     end
-    if entry.progress == '' or attempt_of(entry) ~= job.attempt or not fields.products_total then return end
+    if entry.progress == '' or not fields.products_total or ENDED[fields.status] then return end
     return progress(entry.progress)
   end
 

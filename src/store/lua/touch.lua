@@ -20,6 +20,8 @@ for k = 2, #KEYS do
     if ARGV[i + 2] ~= '' then
       change[#change + 1] = 'expect'
       change[#change + 1] = now + tonumber(ARGV[i + 2])
+      -- The deadline may lie where an earlier expectation has put it.
+      redis.call('ZADD', KEYS[1], 'XX', now, ARGV[i] .. '/liveness')
     end
     if liveness == '' and ARGV[i + 3] == '1' and not ENDED[meta[2]] then
       liveness = '"live"'
