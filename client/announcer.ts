@@ -256,7 +256,8 @@ export class Announcer {
       if (answer.ok || answer.error.temporary || this.#connection.state !== "connected") return;
       const { error } = answer;
       if (error.code === "token_expired") this.#connection.renew(TrainwireError.from(error));
-      else if (error.code === "not_announced") {
+      else if (error.code === "job_not_found" && entry.announced !== undefined) {
+        // The hub has lost the job; announced, it is there again.
         entry.announced = undefined;
         this.#advance(entry);
       } else if (!entry.mute) {

@@ -9,6 +9,8 @@ export interface FeedName {
   readonly tenantId: string;
   readonly jobId?: string;
 }
+/** A job's feed, and the job itself. */
+export type JobName = Required<FeedName>;
 
 /** One event on its way from the store to watchers. */
 export interface FeedEvent {

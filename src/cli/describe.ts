@@ -185,7 +185,7 @@ export function describe(event: DeliveredEvent): string {
 }
 
 /** `1/3 done, 1 failed, 60 %` */
-export function describeProducts({ completed, failed, total, progress }: ProductCounts): string {
+function describeProducts({ completed, failed, total, progress }: ProductCounts): string {
   return [
     `${ofTotal(completed, total)} done`,
     failed > 0 && `${count(failed)} failed`,

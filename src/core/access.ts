@@ -1,11 +1,11 @@
 /** What of its tenant a token may see; what it may not looks as if it were not there. */
 import { type Identity, maySee } from "../auth.ts";
-import type { FeedName } from "../bus/bus.ts";
+import type { FeedName, JobName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import type { Filter } from "./page.ts";
 
 /** The job of this id, be it there or not. @throws HubError `job_not_found` when it is not this token's. */
-export function jobOf(identity: Identity, jobId: string): Required<FeedName> {
+export function jobOf(identity: Identity, jobId: string): JobName {
   if (!maySee(identity, jobId)) throw new HubError("job_not_found");
   return { tenantId: identity.tenantId, jobId };
 }

@@ -1,8 +1,10 @@
 /** The `command_update`s of jobs, for those on this instance who ask for commands or carry them out. */
+
+import type { JobName } from "../bus/bus.ts";
 import { feedId } from "../bus/bus.ts";
 import type { CommandUpdate } from "../protocol/types.ts";
-import type { JobName } from "../store/registry.ts";
-import { type OpenOptions, openPage } from "./open.ts";
+import type {} from "../store/registry.ts";
+import { type FollowOptions, follow } from "./open.ts";
 import type { Subscription } from "./subscription.ts";
 
 export interface CommandListener {
@@ -16,7 +18,7 @@ interface Followed {
   readonly opened: Promise<Subscription>;
 }
 
-type Opens = Omit<OpenOptions, "name" | "filter" | "request" | "subscriber" | "snapshot">;
+type Opens = Omit<FollowOptions, "name" | "filter" | "subscriber">;
 
 export class CommandFeeds {
   readonly #open: Opens;
@@ -76,15 +78,6 @@ export class CommandFeeds {
       waitExpired: () => {},
     };
     const filter = { types: new Set(["command_update"] as const), maySee: undefined };
-    for (;;) {
-      const opening = await openPage({
-        ...this.#open,
-        ...{ name: job, filter, request: {}, subscriber, snapshot: async () => null },
-      });
-      opening.finish();
-      const subscription = opening.start();
-      // It has missed something while it was opened; only what comes from now on is of interest.
-      if (subscription) return subscription;
-    }
+    return await follow({ ...this.#open, name: job, filter, subscriber });
   }
 }

@@ -5,6 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { atLeast, type Identity } from "../auth.ts";
+import type { JobName } from "../bus/bus.ts";
 import { feedId } from "../bus/bus.ts";
 import { type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
@@ -16,7 +17,7 @@ import type {
   CommandUpdate,
   TrainerAnswer,
 } from "../protocol/types.ts";
-import type { JobName } from "../store/registry.ts";
+import type {} from "../store/registry.ts";
 import type { Entry, JobState, Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
 import type { CommandFeeds } from "./command-feeds.ts";

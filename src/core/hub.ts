@@ -28,7 +28,7 @@ import { Feeds } from "./feeds.ts";
 import { Instances } from "./instances.ts";
 import { Jobs } from "./jobs.ts";
 import { LIVENESS, LIVENESS_FIELDS, Liveness } from "./liveness.ts";
-import { type Opening, type OpenOptions, openPage, readPage } from "./open.ts";
+import { follow, type Opening, type OpenOptions, openPage, readPage } from "./open.ts";
 import type { Filter } from "./page.ts";
 import { Presence } from "./presence.ts";
 import { type CheckContext, checkEvent, createdEntry } from "./publish.ts";
@@ -250,17 +250,14 @@ export class Hub {
   }
 
   /** Follows the tenant's feed from now on, for those who only want to hear of jobs. */
-  async listen(identity: Identity, subscriber: Subscriber): Promise<Subscription> {
+  listen(identity: Identity, subscriber: Subscriber): Promise<Subscription> {
     const name = { tenantId: identity.tenantId };
-    const filter = { types: undefined, maySee: sightOf(identity, name) };
-    const snapshot = async () => null;
-    for (;;) {
-      const opening = await openPage({ ...this.#open, snapshot, name, filter, request: {}, subscriber });
-      opening.finish();
-      const subscription = opening.start();
-      // It has missed something while it was opened; only what comes from now on is of interest.
-      if (subscription) return subscription;
-    }
+    return follow({
+      ...this.#open,
+      name,
+      filter: { types: undefined, maySee: sightOf(identity, name) },
+      subscriber,
+    });
   }
 
   leave(subscription: Subscription): void {

@@ -2,7 +2,9 @@
  * This instance among the others: it says that it is there, and finds those that have fallen silent. Every instance
  * looks for itself; nobody is in charge.
  */
-import type { JobName, Registry } from "../store/registry.ts";
+
+import type { JobName } from "../bus/bus.ts";
+import type { Registry } from "../store/registry.ts";
 
 export interface InstancesOptions {
   registry: Registry;

@@ -1,6 +1,6 @@
 /** What the store holds of jobs, as those see it who ask: one job, a list, curves. */
 import { type Identity, maySee } from "../auth.ts";
-import type { FeedName } from "../bus/bus.ts";
+import type { FeedName, JobName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import type { JobSummary, SeriesAnswer, SeriesRequest, Snapshot, TenantSnapshot } from "../protocol/types.ts";
 import type { Store } from "../store/store.ts";
@@ -33,7 +33,7 @@ export class Jobs {
     return { jobs: await this.#summaries(tenantId, ids) };
   }
 
-  async #snapshotOfJob({ tenantId, jobId }: Required<FeedName>): Promise<Snapshot | null> {
+  async #snapshotOfJob({ tenantId, jobId }: JobName): Promise<Snapshot | null> {
     const state = await this.#store.job(tenantId, jobId);
     return state ? snapshotOf(tenantId, jobId, state) : null;
   }

@@ -4,9 +4,10 @@
  * it is told once, whichever instances notice it.
  */
 import type { Identity } from "../auth.ts";
+import type { JobName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import type { HeartbeatAnswer, HeartbeatRequest, Liveness as State } from "../protocol/types.ts";
-import type { JobName } from "../store/registry.ts";
+import type {} from "../store/registry.ts";
 import type { Due, Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
 import { hubEntry } from "./publish.ts";

@@ -101,6 +101,23 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
   }
 }
 
+export type FollowOptions = Omit<OpenOptions, "request" | "snapshot">;
+
+/**
+ * Follows a feed from now on, for those who only want to hear what comes.
+ *
+ * @throws HubError `job_not_found`, `unavailable`.
+ */
+export async function follow(options: FollowOptions): Promise<Subscription> {
+  for (;;) {
+    const opening = await openPage({ ...options, request: {}, snapshot: async () => null });
+    opening.finish();
+    const subscription = opening.start();
+    // It has missed something while it was opened; only what comes from now on is of interest.
+    if (subscription) return subscription;
+  }
+}
+
 /** @throws HubError `job_not_found` when there is no such job and nobody waits for it. */
 export async function readPage(options: ReadOptions): Promise<PageRead> {
   const { name, request, filter } = options;

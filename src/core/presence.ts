@@ -8,10 +8,12 @@
  * one event. Whoever does not get it asks again when the interval is over, and hears then that it has been told, or has
  * the turn. The list is in the registry as well: of an instance that dies another one takes over list and turn.
  */
+
+import type { JobName } from "../bus/bus.ts";
 import { feedId } from "../bus/bus.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Presence as PresenceData } from "../protocol/types.ts";
-import type { JobName, Registry, Share, Turn } from "../store/registry.ts";
+import type { Registry, Share, Turn } from "../store/registry.ts";
 import type { Store } from "../store/store.ts";
 import { hubEntry } from "./publish.ts";
 

@@ -8,10 +8,11 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Identity } from "../auth.ts";
+import type { JobName } from "../bus/bus.ts";
 import { feedId } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import type { AnnounceRequest, CommandAction, TrainerAnswer, TrainerCommand } from "../protocol/types.ts";
-import type { JobName, Registry, Trainer } from "../store/registry.ts";
+import type { Registry, Trainer } from "../store/registry.ts";
 import type { Entry, Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
 import { checkAnswer, outcomeOf } from "./command-answers.ts";

@@ -178,6 +178,6 @@ export class ColourPlanes {
   }
 }
 
-export function perPlane<T>(make: (plane: Plane) => T): Record<Plane, T> {
+function perPlane<T>(make: (plane: Plane) => T): Record<Plane, T> {
   return { red: make("red"), green: make("green"), blue: make("blue") };
 }

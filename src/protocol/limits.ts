@@ -1,5 +1,5 @@
 /**
- * Every bound that the protocol itself sets. Bounds that an operator may move are settings (config.ts); these are
+ * Every bound that the protocol itself sets. Bounds that an operator may move are settings (settings.ts); these are
  * fixed, because clients rely on them. `welcome.limits` carries them in snake_case; PROTOCOL.md prints them.
  */
 const TABLE = {

@@ -1,16 +1,10 @@
 /** The registry of a single process: nobody else is there. Same contract and suite as redis-registry.ts. */
+
+import type { JobName } from "../bus/bus.ts";
 import { feedId } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import {
-  byRank,
-  type JobName,
-  type Registry,
-  type Share,
-  type Trainer,
-  type Turn,
-  type Version,
-} from "./registry.ts";
+import { byRank, type Registry, type Share, type Trainer, type Turn, type Version } from "./registry.ts";
 
 export interface MemoryRegistryOptions {
   instanceId: string;

@@ -1,5 +1,5 @@
 /** The store of a single process: feeds in memory, gone with it. Same contract and suite as redis.ts. */
-import type { FeedEvent, FeedName } from "../bus/bus.ts";
+import type { FeedEvent, FeedName, JobName } from "../bus/bus.ts";
 import type { MemoryBus } from "../bus/memory.ts";
 import { HubError } from "../protocol/codes.ts";
 import type { Cursor, EventType, Liveness, SeriesAnswer } from "../protocol/types.ts";
@@ -47,7 +47,7 @@ export class MemoryStore implements Store {
     const tenant = this.#tenant(feed.tenantId, true);
     return feed.jobId === undefined
       ? this.#appendTenant(feed, tenant, entries)
-      : this.#appendJob(feed as Required<FeedName>, tenant, entries, created);
+      : this.#appendJob(feed as JobName, tenant, entries, created);
   }
 
   #appendTenant(feed: FeedName, tenant: Tenant, entries: readonly Entry[]): AppendResult {
@@ -65,12 +65,7 @@ export class MemoryStore implements Store {
     return resultOf(tenant.epoch, stored);
   }
 
-  #appendJob(
-    feed: Required<FeedName>,
-    tenant: Tenant,
-    entries: readonly Entry[],
-    created?: Entry,
-  ): AppendResult {
+  #appendJob(feed: JobName, tenant: Tenant, entries: readonly Entry[], created?: Entry): AppendResult {
     let job = this.#job(tenant, feed.jobId);
     const isNew = job === undefined;
     if (!job) {

@@ -3,6 +3,7 @@
  * several commands, in an order that leaves nothing behind should they end in the middle.
  */
 import { randomBytes } from "node:crypto";
+import type { JobName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Keys } from "../redis/keys.ts";
@@ -10,15 +11,7 @@ import type { RedisLink } from "../redis/link.ts";
 import { type Reply, Scripts } from "../redis/scripts.ts";
 import { REGISTRY_SCRIPTS } from "./redis-scripts.ts";
 import { pairs } from "./redis-text.ts";
-import {
-  byRank,
-  type JobName,
-  type Registry,
-  type Share,
-  type Trainer,
-  type Turn,
-  type Version,
-} from "./registry.ts";
+import { byRank, type Registry, type Share, type Trainer, type Turn, type Version } from "./registry.ts";
 
 /** Of every key: what nobody has renewed for so long was left behind by instances that nobody could forget. */
 const LIFE_MS = 86_400_000;

@@ -7,7 +7,7 @@
  * their states (`<slot>`: JSON), their buckets (`<slot>:<chunk>`: JSON) and what was dropped (`dropped`: JSON).
  */
 import { setImmediate as othersTurn } from "node:timers/promises";
-import type { FeedName } from "../bus/bus.ts";
+import type { JobName } from "../bus/bus.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { SeriesAnswer } from "../protocol/types.ts";
 import type { Keys } from "../redis/keys.ts";
@@ -79,7 +79,7 @@ export class RedisSeries {
   }
 
   /** Folds a job's raw points in the background when there are many. */
-  grown(feed: Required<FeedName>, length: number): void {
+  grown(feed: JobName, length: number): void {
     const job = `${feed.tenantId}/${feed.jobId}`;
     if (this.#closed || length < this.#enough || this.#folding.has(job)) return;
     this.#folding.add(job);
@@ -133,7 +133,7 @@ export class RedisSeries {
   }
 
   /** Until there are few raw points. Whom another hub is ahead of leaves the rest to it. */
-  async fold({ tenantId, jobId }: Required<FeedName>): Promise<void> {
+  async fold({ tenantId, jobId }: JobName): Promise<void> {
     const keys = this.#options.keys.job(tenantId, jobId);
     for (let left = this.#enough; left >= this.#enough && !this.#closed; ) left = await this.#foldSome(keys);
   }

@@ -1,5 +1,5 @@
 /** The store on Redis 7: every change is one script (lua/), everything of a tenant is in one slot. */
-import type { FeedName } from "../bus/bus.ts";
+import type { FeedName, JobName } from "../bus/bus.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Cursor, EventType, Liveness, SeriesAnswer } from "../protocol/types.ts";
 import type { Keys } from "../redis/keys.ts";
@@ -83,7 +83,7 @@ export class RedisStore implements Store {
     }
     const result = resultOf(String(reply[0]), stored);
     if (!result.position) return result;
-    if (feed.jobId !== undefined) this.#series.grown(feed as Required<FeedName>, Number(reply[2] ?? 0));
+    if (feed.jobId !== undefined) this.#series.grown(feed as JobName, Number(reply[2] ?? 0));
     return { ...result, ...(reply[1] === "1" && { wakes: true }) };
   }
 

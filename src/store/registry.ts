@@ -3,9 +3,7 @@
  * instance has said of itself is gone when it falls silent. Two implementations, as of the store: memory-registry.ts is
  * alone, redis-registry.ts joins instances. Every method may throw HubError `unavailable` or `storage_full`.
  */
-import type { FeedName } from "../bus/bus.ts";
-
-export type JobName = Required<FeedName>;
+import type { JobName } from "../bus/bus.ts";
 
 /** What one instance says of a job: its watchers' connections, and up to `presenceUsers` of their subjects. */
 export interface Share {

@@ -230,7 +230,7 @@ export interface Store {
   close(): Promise<void>;
 }
 
-/** Caps and lives of feeds; settings of config.ts. */
+/** Caps and lives of feeds; settings (settings.ts). */
 export interface StoreOptions {
   maxEvents: number;
   maxLogLines: number;

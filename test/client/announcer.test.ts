@@ -236,9 +236,9 @@ describe("a run's heartbeats", () => {
     expect(beats()).to.have.length(2);
   });
 
-  it("make up for an announcement that the hub has lost, and end when it does not take them", async () => {
+  it("make up for a job that the hub has lost, and end when it does not take them", async () => {
     bench = await Bench.start({ heartbeatIntervalMs: 5 });
-    const codes = ["not_announced", "forbidden"];
+    const codes = ["job_not_found", "forbidden"];
     bench.hub.on.heartbeat = ({ answer, refuse }) => {
       const code = codes.shift();
       if (code) refuse(code);

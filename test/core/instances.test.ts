@@ -1,8 +1,9 @@
 import { expect } from "chai";
+import type { JobName } from "../../src/bus/bus.ts";
 import { Instances } from "../../src/core/instances.ts";
 import { HubError } from "../../src/protocol/codes.ts";
 import { MemoryRegistry } from "../../src/store/memory-registry.ts";
-import type { JobName } from "../../src/store/registry.ts";
+import type {} from "../../src/store/registry.ts";
 import { until } from "../support/until.ts";
 
 const JOB: JobName = { tenantId: "acme", jobId: "job" };

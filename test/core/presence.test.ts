@@ -1,7 +1,7 @@
 /** Presence on real registries and a store in memory, which several instances share. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
-import type { FeedEvent } from "../../src/bus/bus.ts";
+import type { FeedEvent, JobName } from "../../src/bus/bus.ts";
 import { MemoryBus } from "../../src/bus/memory.ts";
 import { Instances } from "../../src/core/instances.ts";
 import { Presence, type PresenceOptions } from "../../src/core/presence.ts";
@@ -11,7 +11,7 @@ import { LIMITS } from "../../src/protocol/limits.ts";
 import type { DeliveredEvent } from "../../src/protocol/types.ts";
 import { MemoryStore } from "../../src/store/memory.ts";
 import { MemoryRegistry } from "../../src/store/memory-registry.ts";
-import type { JobName, Registry } from "../../src/store/registry.ts";
+import type { Registry } from "../../src/store/registry.ts";
 import type { Store } from "../../src/store/store.ts";
 import { openRegistries, type RedisRegistries } from "../store/registry-subject.ts";
 import { OPTIONS } from "../store/subject.ts";

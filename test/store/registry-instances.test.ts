@@ -1,7 +1,8 @@
 /** Several instances in one registry: who falls silent is forgotten, completely, and nobody else. */
 import { expect } from "chai";
+import type { JobName } from "../../src/bus/bus.ts";
 import type { RedisRegistry } from "../../src/store/redis-registry.ts";
-import type { JobName, Share } from "../../src/store/registry.ts";
+import type { Share } from "../../src/store/registry.ts";
 import { clusterRedis, plainRedis } from "../support/hooks.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { given, JOB } from "./registry.ts";

@@ -1,8 +1,9 @@
 /** The contract of `Registry`. Every implementation is held against all of it. */
 import { expect } from "chai";
+import type { JobName } from "../../src/bus/bus.ts";
 import { HubError } from "../../src/protocol/codes.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
-import type { JobName, Registry, Turn } from "../../src/store/registry.ts";
+import type { Registry, Turn } from "../../src/store/registry.ts";
 
 export interface RegistrySubject {
   registry: Registry;
