@@ -50,8 +50,11 @@ for (const redis of ["memory", "plain"] as const) {
       expect(answer.accepted).to.equal(2);
       expect(answer.refused).to.deep.equal([
         { index: 1, code: "invalid_event", message: "data/message must be string", temporary: false },
-        { index: 2, code: "unknown_type", message: "No such event type.", temporary: false },
+        { index: 2, code: "unknown_type", message: answer.refused[1]?.message, temporary: false },
       ]);
+      expect(answer.refused[1]?.message).to.match(
+        /^No such event type; there are training_progress, .*custom\.$/,
+      );
       expect(Object.keys(answer.positions)).to.deep.equal([job, `${job}-b`]);
     });
 
