@@ -238,6 +238,8 @@ export class Trainers {
       // Who has gone to another instance meanwhile stays there.
       await registry.announce(job.name, { ...local, again: true });
       local.registered = true;
+      // It has left meanwhile.
+      if (!job.trainers.has(local.id)) await registry.withdraw(job.name, local.id);
     }
     const state = await store.job(job.name.tenantId, job.name.jobId, true);
     if (!state) return;
@@ -254,9 +256,8 @@ export class Trainers {
   }
 
   /** What the one who would answer does, is what the job does. That it does nothing is no news at first. */
-  async #tellCommands({ name, trainers }: Job, all: readonly Trainer[], told = "[]"): Promise<void> {
-    const [first] = all.filter((trainer) => this.#isHere(trainer));
-    const local = first && first.id === all[0]?.id ? trainers.get(first.id) : undefined;
+  async #tellCommands({ name, trainers }: Job, [first]: readonly Trainer[], told = "[]"): Promise<void> {
+    const local = first && this.#isHere(first) ? trainers.get(first.id) : undefined;
     if (!local || told === JSON.stringify(local.commands)) return;
     const update = { commands: [...local.commands], updated_by: local.subject };
     const entry = hubEntry("job_updated", name.jobId, name.tenantId, update);
