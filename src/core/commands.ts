@@ -49,14 +49,22 @@ const NEVER = [["status", '"never"']] as const;
 /** As many as others can take a command further meanwhile. */
 const CHANGES = LIMITS.trainers + TRIES;
 
+export interface CommandsOptions {
+  store: Store;
+  feeds: CommandFeeds;
+  onError: (error: unknown, what: string) => void;
+}
+
 export class Commands {
   readonly #store: Store;
   readonly #feeds: CommandFeeds;
+  readonly #onError: CommandsOptions["onError"];
   readonly #turns = new Turns();
 
-  constructor(store: Store, feeds: CommandFeeds) {
+  constructor({ store, feeds, onError }: CommandsOptions) {
     this.#store = store;
     this.#feeds = feeds;
+    this.#onError = onError;
   }
 
   /**
@@ -84,7 +92,7 @@ export class Commands {
       const since = await this.#turns.take(feedId(job), () => this.#ask(job, id, request, identity.subject));
       // One that was requested before has its own time.
       if (since !== undefined) await this.#findOutcome(job, id, since, following.settle);
-      else expiry = setTimeout(() => void this.expire(job, id).catch(() => {}), timeoutMs).unref();
+      else expiry = setTimeout(() => void this.#expireInTime(job, id), timeoutMs).unref();
     } catch (error) {
       following.release();
       throw error;
@@ -122,7 +130,10 @@ export class Commands {
     };
     const release = await this.#feeds.follow(job, {
       update: look,
-      gap: () => void this.#findOutcome(job, id, 0, settle).catch(() => {}),
+      gap: () =>
+        void this.#findOutcome(job, id, 0, settle).catch((error) =>
+          this.#onError(error, "looking for a command's outcome failed"),
+        ),
     });
     return { outcome, settle, release };
   }
@@ -173,32 +184,29 @@ export class Commands {
     throw new HubError("conflict");
   }
 
+  /** From the log, where the feed has told it already. */
   async #findOutcome(
     job: JobName,
     id: string,
     since: number,
     settle: (update: CommandUpdate) => void,
   ): Promise<void> {
-    for await (const { update } of this.#logged(job, since)) {
-      if (update.command_id === id && isFinal(update)) return settle(update);
-    }
-  }
-
-  async *#logged(job: JobName, since: number): AsyncGenerator<{ seq: number; update: CommandUpdate }> {
-    const options = {
-      epoch: null,
-      limit: LIMITS.history,
-      bytes: LIMITS.healBytes,
-      streams: ["events"] as const,
-    };
+    const options = { epoch: null, limit: LIMITS.history, bytes: LIMITS.healBytes };
     for (let after = Math.max(0, since - 1); ; ) {
-      const page = await this.#store.read(job, { ...options, after });
-      for (const { type, seq, data } of page.logged) {
-        if (type === "command_update") yield { seq, update: JSON.parse(data) as CommandUpdate };
+      const page = await this.#store.read(job, { ...options, streams: ["events"], after });
+      for (const { type, data } of page.logged) {
+        if (type !== "command_update") continue;
+        const update = JSON.parse(data) as CommandUpdate;
+        if (update.command_id === id && isFinal(update)) return settle(update);
       }
       if (page.reset || page.upTo >= page.seq) return;
       after = page.upTo;
     }
+  }
+
+  /** Should it fail, the command's deadline does the same. */
+  async #expireInTime(job: JobName, id: string): Promise<void> {
+    await this.expire(job, id).catch((error) => this.#onError(error, "expiring a command failed"));
   }
 
   /** Its time is over: nobody came for it, or whoever got it did not answer. */

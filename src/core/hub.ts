@@ -140,7 +140,7 @@ export class Hub {
     const { staleMs, lostMs } = options;
     this.liveness = new Liveness({ store, staleMs, lostMs, onError });
     const commandFeeds = new CommandFeeds(this.#open);
-    this.commands = new Commands(store, commandFeeds);
+    this.commands = new Commands({ store, feeds: commandFeeds, onError });
     const { liveness, commands } = this;
     this.trainers = new Trainers({
       ...{ store, registry, liveness, commands, onError, instanceId: this.instanceId },

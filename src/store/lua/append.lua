@@ -417,8 +417,9 @@ if is_job then
   change('updated', now)
   if shown then change('f', now) end
   for counter in pairs(counted) do change(counter, counters[counter]) end
-  for _, name in ipairs({ 'products:completed', 'products:failed' }) do
-    if counters[name] then change(name, counters[name]) end
+  if job.counts_changed then
+    change('products:completed', counters['products:completed'])
+    change('products:failed', counters['products:failed'])
   end
   for field, json in pairs(job.changed) do change('field:' .. field, json) end
   if job.is_seen then change('field:seen', now) end

@@ -23,9 +23,10 @@ end
 -- fields: JSON text by name, as the entries that were accepted so far have made them; nil for none
 -- counters: `products:completed` and `products:failed`, where an entry needs them
 -- members: key of the hash of products; fresh: there is no job yet; max_products: of an attempt
--- Returns { fields, changed (fields: JSON text, '' for none), products (by member), attempt(), is_seen, and functions }
+-- Returns { fields, changed (fields: JSON text, '' for none), products (by member), counts_changed, is_seen, attempt,
+-- status_attempt, and the functions check, follow, before, after }
 local function new_job(fields, counters, members, fresh, max_products)
-  local job = { fields = fields, changed = {}, products = {}, is_seen = false,
+  local job = { fields = fields, changed = {}, products = {}, counts_changed = false, is_seen = false,
     attempt = tonumber(fields.attempt or 1), status_attempt = tonumber(fields.status_attempt or 1) }
 
   local function change(name, json)
@@ -101,7 +102,7 @@ local function new_job(fields, counters, members, fresh, max_products)
     local before, member = product_of(entry)
     if before then counters['products:failed'] = counters['products:failed'] - 1 end
     local counter = entry.outcome == 'f' and 'products:failed' or 'products:completed'
-    counters[counter] = counters[counter] + 1
+    counters[counter], job.counts_changed = counters[counter] + 1, true
     job.products[member] = { seq = entry.seq, outcome = entry.outcome, stored = before and before.stored, changed = true }
     if entry.total then change('products_total', int(entry.total)) end
     local total, text = tonumber(fields.products_total), ''
@@ -118,7 +119,7 @@ local function new_job(fields, counters, members, fresh, max_products)
     if entry.attempt and entry.attempt > job.attempt then
       job.attempt = entry.attempt
       change('attempt', int(job.attempt))
-      counters['products:completed'], counters['products:failed'] = 0, 0
+      counters['products:completed'], counters['products:failed'], job.counts_changed = 0, 0, true
       change('products_progress', nil)
     end
     if entry.progress_done then change('products_progress', '100') end
