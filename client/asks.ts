@@ -9,6 +9,9 @@ export interface AskLimits {
   graceMs: number;
 }
 
+/** There was no answer, or one that the next connection's hub will give. */
+const ASK_AGAIN: ReadonlySet<string> = new Set(["disconnected", "draining"]);
+
 type Asker = Pick<Connection, "state" | "request" | "renew">;
 
 /**
@@ -95,7 +98,7 @@ class Ask {
         if (answer.ok) this.settle(answer.data);
         else if (answer.error.code === "token_expired")
           this.#connection.renew(TrainwireError.from(answer.error));
-        else if (answer.error.code !== "disconnected") this.settle(TrainwireError.from(answer.error));
+        else if (!ASK_AGAIN.has(answer.error.code)) this.settle(TrainwireError.from(answer.error));
         else if (performance.now() >= this.#deadline) this.#late();
       },
       left + this.#graceMs,

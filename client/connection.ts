@@ -1,6 +1,7 @@
 import { Manager, type Socket } from "socket.io-client";
 import type { Answer, Closing } from "../src/protocol/types.ts";
 import { checked, failure, isAnswerError, isObject } from "./answer.ts";
+import { randomId } from "./asks.ts";
 import { backoff } from "./backoff.ts";
 import { messageOf, TrainwireError } from "./errors.ts";
 import { Refresh } from "./refresh.ts";
@@ -46,6 +47,10 @@ export interface ConnectionOwner {
 
 /** A connection that lasted this long makes the back-off start over; a hub that closes at once must not be hammered. */
 const STABLE_MS = 5_000;
+/** The longest wait before reconnecting where the hub has asked this client to leave: it asks one after the other. */
+const PLANNED_MS = 100;
+/** After so many attempts in a row that have reached no hub, the load balancer is to choose another one. */
+const MISSES = 2;
 
 /**
  * One Socket.IO connection to one namespace that stays: tokens, reconnecting, requests with an answer. It reconnects by
@@ -66,7 +71,10 @@ export class Connection {
   /** Of the wait before an attempt, or of the attempt. */
   #timer: ReturnType<typeof setTimeout> | undefined;
   #waiting = false;
+  /** Attempts in a row that have reached no hub. */
+  #misses = 0;
   #connectedAt = 0;
+  #draining = false;
   #closing: Closing | undefined;
   #token = "";
   #expiredToken: string | undefined;
@@ -109,6 +117,7 @@ export class Connection {
       reconnection: false,
       autoConnect: false,
       timeout: this.#options.connectTimeoutMs,
+      query: newRoute(),
     });
     this.#socket = manager.socket(namespace);
     this.#socket.on("connect", () => this.#connected());
@@ -185,14 +194,12 @@ export class Connection {
   #try(): void {
     const attempt = this.#end();
     this.#closing = undefined;
-    this.#timer = setTimeout(() => {
-      this.#failed(
-        new TrainwireError("connect_failed", `Not connected within ${this.#options.connectTimeoutMs} ms.`, {
-          temporary: true,
-        }),
-        true,
-      );
-    }, this.#options.connectTimeoutMs);
+    this.#draining = false;
+    const { connectTimeoutMs } = this.#options;
+    this.#timer = setTimeout(
+      () => this.#missed(`Not connected within ${connectTimeoutMs} ms.`),
+      connectTimeoutMs,
+    );
     void this.#fetchToken().then(
       (token) => {
         if (attempt !== this.#attempt) return;
@@ -224,6 +231,7 @@ export class Connection {
   #connected(): void {
     this.#end();
     this.#connectedAt = Date.now();
+    this.#misses = 0;
     this.#expiredToken = undefined;
     this.#tell(this.#enter("connected"));
   }
@@ -232,15 +240,10 @@ export class Connection {
     if (this.#state === "connected") return;
     // Still active: the transport failed. Not active: the hub answered, and Socket.IO would not come back.
     if (this.#socket.active) {
-      this.#failed(
-        new TrainwireError("connect_failed", `Cannot connect to ${this.#options.url}: ${error.message}`, {
-          temporary: true,
-          cause: error,
-        }),
-        true,
-      );
+      this.#missed(`Cannot connect to ${this.#options.url}: ${error.message}`, error);
       return;
     }
+    this.#misses = 0;
     const refusal = isAnswerError(error.data)
       ? TrainwireError.from(error.data)
       : new TrainwireError("connect_refused", error.message);
@@ -256,7 +259,7 @@ export class Connection {
     const closing = this.#closing;
     const expired = closing?.reason === "token_expired";
     if (!closing || (closing.reconnect && !expired)) {
-      this.#retry();
+      this.#retry(this.#draining && closing?.reason === "shutdown");
       return;
     }
     const error = new TrainwireError(
@@ -273,6 +276,7 @@ export class Connection {
     if (name === "closing" && isObject(argument) && argument.job_id === undefined) {
       this.#closing = argument as unknown as Closing;
     }
+    if (name === "draining") this.#draining = true;
     if (name === "welcome" && isObject(argument)) this.#refresh.welcome(argument.server_time);
     if (name === "token_expiring" && isObject(argument) && this.#renewable) {
       this.#refresh.expiring(argument.expires_at);
@@ -288,17 +292,28 @@ export class Connection {
     };
   }
 
+  /** No hub was reached, or none that answers. */
+  #missed(message: string, cause?: Error): void {
+    if (++this.#misses >= MISSES) {
+      this.#misses = 0;
+      this.#socket.io.opts.query = newRoute();
+    }
+    this.#failed(new TrainwireError("connect_failed", message, { temporary: true, cause }), true);
+  }
+
   #failed(error: TrainwireError, again: boolean): void {
     if (again) this.#retry();
     else this.close();
     this.#owner.error(again ? temporary(error) : error);
   }
 
-  #retry(): void {
+  /** `planned`: the hub has chosen the moment, so this is no failure to wait longer after. */
+  #retry(planned = false): void {
     this.#end();
     const previous = this.#enter("reconnecting");
     this.#waiting = true;
-    this.#timer = setTimeout(() => this.#try(), this.backoff(this.#failures++));
+    const wait = planned ? Math.random() * PLANNED_MS : this.backoff(this.#failures++);
+    this.#timer = setTimeout(() => this.#try(), wait);
     this.#socket.disconnect();
     this.#tell(previous);
   }
@@ -322,6 +337,11 @@ export class Connection {
   #tell(previous: ConnectionState): void {
     if (this.#state !== previous) this.#owner.state(this.#state, previous);
   }
+}
+
+/** What a load balancer may choose the hub by: the same for all transports of an attempt, and for the next attempt. */
+function newRoute(): { route: string } {
+  return { route: randomId() };
 }
 
 type Ack = (answer: unknown) => void;

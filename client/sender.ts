@@ -95,6 +95,12 @@ export class Sender {
     this.#timer = setTimeout(() => this.#send(), at - now);
   }
 
+  /** There is another connection: that a hub refused calls for now says nothing of this one. */
+  connected(): void {
+    this.#pausedUntil = 0;
+    this.wake(true);
+  }
+
   stop(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

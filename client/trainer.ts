@@ -266,7 +266,7 @@ export class TrainwireTrainer {
   }
 
   #state(state: ConnectionState): void {
-    if (state === "connected") this.#sender.wake(true);
+    if (state === "connected") this.#sender.connected();
     this.#announcer.state();
     this.#settled();
   }

@@ -5,6 +5,7 @@ import type {
   CommandAnswer,
   CommandRequest,
   DeliveredEvent,
+  Draining,
   Gap,
   Position,
   PresenceAnswer,
@@ -59,6 +60,8 @@ export interface ClientEvents {
   state: (state: ConnectionState, previous: ConnectionState) => void;
   /** Once per connection. */
   welcome: (welcome: Welcome) => void;
+  /** The hub is about to end, and has told when it closes this connection. Only informs: another hub takes over then. */
+  draining: (draining: Draining) => void;
   /** The connection, or the subscription to the job `job_id`, comes to its end. Only informs: the client acts on it itself. */
   closing: (closing: Closing) => void;
   /**
@@ -297,6 +300,8 @@ export class TrainwireClient {
     } else if (name === "position") {
       const position = argument as unknown as Position;
       for (const watch of this.#watches(position)) watch.follow.position(position);
+    } else if (name === "draining") {
+      this.#listeners.emit("draining", argument as unknown as Draining);
     } else if (name === "closing") {
       this.#closing(argument as unknown as Closing);
     } else if (name === "refused") {

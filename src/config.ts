@@ -3,7 +3,15 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { readPublicKey, readSecret } from "./auth.ts";
-import { type Kinds, LOG_LEVELS, SETTINGS, type Setting } from "./settings.ts";
+import {
+  type Kinds,
+  LOG_LEVELS,
+  LOG_MODULES,
+  type LogLevel,
+  type LogModule,
+  SETTINGS,
+  type Setting,
+} from "./settings.ts";
 
 type Row = (typeof SETTINGS)[number];
 type Value<R extends Row> =
@@ -57,10 +65,20 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>> = p
       `TRAINWIRE_LOST_MS (${config.lostMs}) must be more than TRAINWIRE_STALE_MS (${config.staleMs}): a job is stale before it is lost.`,
     );
   }
+  if (config.metricsPort && config.metricsPort === config.port) {
+    faults.push(
+      `TRAINWIRE_METRICS_PORT (${config.metricsPort}) is PORT; without it, /metrics is on PORT anyway.`,
+    );
+  }
   if (faults.length > 0) throw new ConfigError(faults);
   values.instanceId ??= `hub-${randomBytes(3).toString("hex")}`;
   values.url ??= `http://127.0.0.1:${config.port}`;
   return Object.freeze(config);
+}
+
+/** What child processes inherit. */
+export function environment(): Readonly<Record<string, string | undefined>> {
+  return process.env;
 }
 
 /** Whether only this machine reaches a listener on the host: 127.0.0.0/8, `::1`, `localhost`. */
@@ -115,12 +133,51 @@ const PARSERS: { [K in keyof Kinds]: (text: string, setting: Setting) => Kinds[K
       `${wrong.join(" and ")} cannot be; scheme://host[:port] without path, or * alone, is wanted.`,
     );
   },
-  level(text) {
-    const level = LOG_LEVELS.find((name) => name === text.toLowerCase());
-    if (level) return level;
-    throw new Error(`one of ${LOG_LEVELS.join(", ")} is wanted.`);
+  networks(text) {
+    const entries = text.split(",").flatMap((entry) => entry.trim() || []);
+    const wrong = entries.filter((entry) => !isNetwork(entry)).map(show);
+    if (wrong.length === 0) return Object.freeze([...new Set(entries)]);
+    throw new Error(
+      `${wrong.join(" and ")} cannot be; addresses or networks such as 10.0.0.0/8 or fd00::/8 are wanted, separated by commas.`,
+    );
+  },
+  levels(text) {
+    let level: LogLevel | undefined;
+    const modules: Partial<Record<LogModule, LogLevel>> = {};
+    for (const entry of text.toLowerCase().split(",")) {
+      if (entry.trim() === "") continue;
+      const at = entry.indexOf("=");
+      const module = at < 0 ? undefined : moduleOf(entry.slice(0, at).trim());
+      const told = levelOf(entry.slice(at + 1).trim());
+      if ((module === undefined ? level : modules[module]) !== undefined)
+        throw new Error(`one level is wanted for ${module ?? "all that have none of their own"}, not two.`);
+      if (module === undefined) level = told;
+      else modules[module] = told;
+    }
+    return Object.freeze({ level: level ?? "info", modules: Object.freeze(modules) });
   },
 };
+
+function levelOf(text: string): LogLevel {
+  const level = LOG_LEVELS.find((name) => name === text);
+  if (level) return level;
+  throw new Error(`${show(text)} is no level; one of ${LOG_LEVELS.join(", ")} is wanted.`);
+}
+
+function moduleOf(text: string): LogModule {
+  const modules = Object.keys(LOG_MODULES) as LogModule[];
+  const module = modules.find((name) => name === text);
+  if (module) return module;
+  throw new Error(`${show(text)} is no module; one of ${modules.join(", ")} is wanted.`);
+}
+
+/** An address, or one with the number of bits that count. */
+function isNetwork(text: string): boolean {
+  const [address = "", bits, ...rest] = text.split("/");
+  const family = isIP(address);
+  if (family === 0 || rest.length > 0 || address.includes("%")) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
+}
 
 function parseUrl(text: string): URL | undefined {
   return URL.canParse(text) ? new URL(text) : undefined;

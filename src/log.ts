@@ -4,16 +4,20 @@
  */
 import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
 import pretty from "pino-pretty";
-import type { LogLevel } from "./settings.ts";
+import type { LogLevel, LogLevels, LogModule } from "./settings.ts";
 
 /** What the hub's parts get to see of pino: `log.info({ job_id }, "text")`; errors go under `err`. */
 export interface Log extends Pick<Logger, "trace" | "debug" | "info" | "warn" | "error" | "fatal"> {
   /** A log whose lines all carry these fields. */
   child(bindings: Record<string, unknown>): Log;
+  /** A part's log: its lines carry `module`, and its level is its own where LOG_LEVEL names one. */
+  module(name: LogModule): Log;
+  /** Whether a line of this level is written: asked before the fields of frequent lines are put together. */
+  isLevelEnabled(level: LogLevel): boolean;
 }
 
 export interface LogOptions {
-  level: LogLevel;
+  levels: LogLevels;
   /** Readable lines instead of JSON; default: whether standard output is a terminal. */
   pretty?: boolean;
   /** Where lines go; default: standard output, written at once, so that a killed process leaves its last line. */
@@ -22,20 +26,29 @@ export interface LogOptions {
 
 /** Makes the root log; fields `level` (name), `time` (ISO 8601), `msg`, and what the caller gives. Throws nothing. */
 export function createLog(options: LogOptions): Log {
-  const destination = options.destination ?? standardOutput();
-  const readable = options.pretty ?? process.stdout.isTTY === true;
-  const lines = readable
-    ? readableLines(destination, options.destination === undefined)
-    : jsonLines(destination);
-  return pino(
+  const { levels } = options;
+  const root = pino(
     {
-      level: options.level,
+      level: levels.level,
       base: null,
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (level) => ({ level }) },
     },
-    lines,
+    createLines(options),
   );
+  // pino's children have their parent as prototype, and so its `module`.
+  return Object.assign(root, {
+    module(this: Logger, name: LogModule): Logger {
+      return this.child({ module: name }, { level: levels.modules[name] ?? levels.level });
+    },
+  }) as unknown as Log;
+}
+
+/** Takes lines of JSON, also those of other processes' logs, and writes them as this log's are written. */
+export function createLines(options: Omit<LogOptions, "levels">): DestinationStream {
+  const destination = options.destination ?? standardOutput();
+  const readable = options.pretty ?? process.stdout.isTTY === true;
+  return readable ? readableLines(destination, options.destination === undefined) : jsonLines(destination);
 }
 
 /** Bytes kept while standard output takes nothing (a full disk); further lines are dropped. */
@@ -57,6 +70,8 @@ function readableLines(destination: DestinationStream, terminal: boolean): Desti
     colorize: terminal && pretty.isColorSupported,
     singleLine: true,
     translateTime: "SYS:HH:MM:ss.l",
+    ignore: "module",
+    messageFormat: ({ module, msg = "" }) => (module === undefined ? `${msg}` : `${module}: ${msg}`),
   });
   return { write: (line) => destination.write(format(showEscapes(redact(escapeInvisible(line))))) };
 }

@@ -1,6 +1,6 @@
 /** One hub: store and bus, core, doors, put together from the settings; and taken apart again. */
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { IncomingMessage } from "node:http";
+import { clientAddress, networksOf } from "./address.ts";
 import { createAuth } from "./auth.ts";
 import type { Bus } from "./bus/bus.ts";
 import { MemoryBus } from "./bus/memory.ts";
@@ -8,7 +8,9 @@ import { RedisBus } from "./bus/redis.ts";
 import { type Config, isLoopback } from "./config.ts";
 import { Hub } from "./core/hub.ts";
 import { createApp } from "./http/app.ts";
+import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
+import { Metrics, metricsRoute } from "./metrics/metrics.ts";
 import { Keys } from "./redis/keys.ts";
 import { RedisLink } from "./redis/link.ts";
 import { localSecret } from "./secret.ts";
@@ -25,21 +27,37 @@ import { routeUpgrades } from "./websocket/upgrade.ts";
 export interface RunningHub {
   /** `http://host:port`, where it listens. */
   url: string;
+  /** The same of TRAINWIRE_METRICS_PORT. */
+  metricsUrl?: string;
   hub: Hub;
+  /**
+   * Asks everybody to go to another hub, each at a moment of its own within TRAINWIRE_DRAIN_MS, and takes no new
+   * connections. Resolves when nobody is left, or all have been asked; then `close`.
+   */
+  drain(): Promise<void>;
   /** Closes connections, telling why, then the store. Resolves when nothing is left. */
   close(): Promise<void>;
 }
+
+/** How long requests over HTTP may take to their end when the hub has drained. */
+const ANSWERS_MS = 5_000;
 
 /** @throws Error in one line, when the port is taken or Redis cannot serve. */
 export async function startHub(config: Config, log: Log): Promise<RunningHub> {
   // Before anything is opened: a faulty secret file is told here.
   const auth = createAuth(keysOf(config));
-  const { store, registry, bus, redis, keys } = await openStore(config, log);
+  const { store, registry, bus, redis, keys, folds } = await openStore(config, log.module("redis"));
+  const metrics = new Metrics();
+  const trusted = networksOf(config.trustedProxies);
+  const addressOf = (request: IncomingMessage) => clientAddress(request, trusted);
+  const socketsLog = log.module("sockets");
   const hub = new Hub({
     store,
     registry,
     bus,
-    log,
+    log: log.module("hub"),
+    logs: { feeds: log.module("feeds"), sockets: socketsLog, redis: log.module("redis") },
+    meter: metrics.meter,
     instanceId: config.instanceId,
     checkIntervalMs: config.checkIntervalMs,
     releaseMs: config.releaseMs,
@@ -49,6 +67,13 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
     instanceTimeoutMs: config.instanceTimeoutMs,
     staleMs: config.staleMs,
     lostMs: config.lostMs,
+    probeIntervalMs: config.probeIntervalMs,
+    connections: () => ({
+      connections: sockets?.connections ?? 0,
+      watchers: sockets?.counters.watchers ?? 0,
+      trainers: sockets?.counters.trainers ?? 0,
+      heartbeats: heartbeats.connections,
+    }),
   });
   let sockets: Sockets | undefined;
   const connections = () => (sockets?.connections ?? 0) + heartbeats.connections;
@@ -58,26 +83,50 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
     pingIntervalMs: config.pingIntervalMs,
     pingTimeoutMs: config.pingTimeoutMs,
     full: () => connections() >= config.maxConnections,
+    onOpened: (identity, request) =>
+      hub.visits.begin({
+        ...{ door: "heartbeat", identity, transport: "websocket", address: addressOf(request) },
+      }),
   });
+  const scrape = () =>
+    metrics.scrape({
+      ...{ hub, bus, maxConnections: config.maxConnections, folds: folds() },
+      // Nobody is answered before it is open.
+      sockets: (sockets as Sockets).measures,
+      heartbeats: heartbeats.connections,
+      redisLost: redis?.losses ?? 0,
+    });
   const app = createApp({
     hub,
     auth,
     corsOrigins: config.corsOrigins,
-    status: () => ({ connections: { ...sockets?.counters, heartbeats: heartbeats.connections } }),
+    log: log.module("http"),
+    ...(config.metricsPort === undefined && { metrics: scrape }),
   });
-  const server = createServer(app.callback());
+  const listener = new Listener(app.callback());
+  const { server } = listener;
   routeUpgrades(server, {
     others: (path) => Sockets.takes(path),
     routes: new Map([[HEARTBEAT_PATH, heartbeats.upgrade.bind(heartbeats)]]),
     internal: (error, what) => hub.internal(error, what),
+    onRefused: ({ code }, request) => hub.visits.refuse(code, { address: addressOf(request) }),
   });
+  const own = new Listener(metricsRoute(scrape, (error, what) => hub.internal(error, what)));
+  const drain = async () => {
+    hub.startDraining();
+    listener.startDraining();
+    await Promise.all([sockets?.drain(config.drainMs), heartbeats.drain(config.drainMs)]);
+  };
   const close = async () => {
     await Promise.all([sockets?.close(), heartbeats.close()]);
-    await closeServer(server);
+    await listener.close(hub.state === "draining" ? ANSWERS_MS : undefined);
+    await own.close();
     await hub.close();
     await bus.close();
     await store.close();
   };
+  let url: string;
+  let metricsUrl: string | undefined;
   try {
     sockets = await Sockets.open({
       server,
@@ -90,33 +139,47 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
       tokenWarningMs: config.tokenWarningMs,
       tokenGraceMs: config.tokenGraceMs,
       maxConnections: config.maxConnections,
+      holdBytes: config.holdBytes,
+      slowBytes: config.slowBytes,
+      addressOf,
+      log: socketsLog,
       otherConnections: () => heartbeats.connections,
       ...(redis && {
         adapter: {
           redis,
           channelPrefix: keys.adapter,
-          onError: (error) => log.warn({ err: error }, "adapter"),
+          onError: (error) => socketsLog.warn({ err: error }, "adapter"),
         },
       }),
     });
-    await listen(server, config);
+    if (config.metricsPort !== undefined) {
+      const { metricsPort: port, host } = config;
+      metricsUrl = await own.listen({ port, host, setting: "TRAINWIRE_METRICS_PORT" });
+    }
+    url = await listener.listen(config);
   } catch (error) {
     await close();
     throw error;
   }
-  const { port } = server.address() as AddressInfo;
-  const host = config.host.includes(":") ? `[${config.host}]` : config.host;
-  return { url: `http://${host}:${port}`, hub, close };
+  return { url, ...(metricsUrl !== undefined && { metricsUrl }), hub, drain, close };
 }
 
-async function openStore(
-  config: Config,
-  log: Log,
-): Promise<{ store: Store; registry: Registry; bus: Bus; redis?: RedisLink; keys: Keys }> {
+interface Opened {
+  store: Store;
+  registry: Registry;
+  bus: Bus;
+  redis?: RedisLink;
+  keys: Keys;
+  /** Curves folded in the background. */
+  folds: () => { done: number; failed: number };
+}
+
+async function openStore(config: Config, log: Log): Promise<Opened> {
   const keys = new Keys(config.keyPrefix);
   if (config.redisUrl === undefined) {
     const bus = new MemoryBus({ onError: (error) => log.error({ err: error }, "bus") });
-    return { store: new MemoryStore({ ...config, bus }), registry: new MemoryRegistry(config), bus, keys };
+    const store = new MemoryStore({ ...config, bus });
+    return { store, registry: new MemoryRegistry(config), bus, keys, folds: () => ({ done: 0, failed: 0 }) };
   }
   const redis = await RedisLink.open({
     url: config.redisUrl,
@@ -130,9 +193,10 @@ async function openStore(
   const onError = (error: Error) => log.warn({ err: error }, "bus");
   const onFoldError = (error: Error) => log.warn({ err: error }, "folding of series");
   try {
-    const bus = await RedisBus.open({ redis, keys, onError });
+    const bus = await RedisBus.open({ ...config, redis, keys, onError });
     const registry = new RedisRegistry({ ...config, redis, keys });
-    return { store: new RedisStore({ ...config, redis, keys, onFoldError }), registry, bus, redis, keys };
+    const store = new RedisStore({ ...config, redis, keys, onFoldError });
+    return { store, registry, bus, redis, keys, folds: () => store.folds };
   } catch (error) {
     redis.close();
     throw error;
@@ -149,24 +213,4 @@ function keysOf({ jwtSecret, jwtPublicKey, jwtIssuer, jwtAudience, host, secretF
     ...(jwtIssuer !== undefined && { issuer: jwtIssuer }),
     ...(jwtAudience !== undefined && { audience: jwtAudience }),
   };
-}
-
-function listen(server: Server, { port, host }: Config): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
-      reject(
-        error.code === "EADDRINUSE"
-          ? new Error(`Port ${port} on ${host} is taken; set PORT to another one.`)
-          : error,
-      );
-    });
-    server.listen(port, host, resolve);
-  });
-}
-
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    server.closeAllConnections();
-  });
 }

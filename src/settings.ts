@@ -4,6 +4,23 @@ import { LIMITS } from "./protocol/limits.ts";
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+/** Parts of the hub that log under their own name, and what a part tells below `warn`. */
+export const LOG_MODULES = {
+  hub: "start, end, drain; what nobody foresaw",
+  sockets: "debug: what clients ask; info: who comes and goes",
+  feeds: "debug: feeds that are held, healed and released; info: gaps",
+  redis: "info: a connection that is found again",
+  http: "debug: requests",
+  cluster: "the processes of `trainwire cluster`",
+} as const;
+export type LogModule = keyof typeof LOG_MODULES;
+
+/** The least level that is logged, and of modules that have another. */
+export interface LogLevels {
+  readonly level: LogLevel;
+  readonly modules: Readonly<Partial<Record<LogModule, LogLevel>>>;
+}
+
 /** What a setting of each kind becomes. */
 export interface Kinds {
   integer: number;
@@ -15,7 +32,8 @@ export interface Kinds {
   secret: string;
   publicKey: string;
   origins: readonly string[];
-  level: LogLevel;
+  networks: readonly string[];
+  levels: LogLevels;
 }
 
 export interface Setting {
@@ -102,10 +120,11 @@ export const SETTINGS = [
   },
   {
     env: "LOG_LEVEL",
-    key: "logLevel",
-    kind: "level",
+    key: "logLevels",
+    kind: "levels",
     default: "info",
-    about: "Least level that is logged: trace, debug, info, warn, error, fatal, or silent.",
+    about:
+      "Least level that is logged: trace, debug, info, warn, error, fatal, or silent; for one module its own, as in `info,sockets=debug`.",
   },
   {
     env: "TRAINWIRE_INSTANCE_ID",
@@ -113,7 +132,8 @@ export const SETTINGS = [
     kind: "name",
     derived: "`hub-` and six random characters",
     pattern: "^[A-Za-z0-9_-]{1,32}$",
-    about: "Name of this hub in `welcome`, status and logs, different on every instance.",
+    about:
+      "Name of this hub in `welcome`, session ids, status and logs, different on every instance, also when case is ignored.",
   },
   {
     env: "TRAINWIRE_KEY_PREFIX",
@@ -334,6 +354,67 @@ export const SETTINGS = [
     about: "Connections of one instance; the system's limit of open files must lie above.",
   },
   {
+    env: "TRAINWIRE_HOLD_BYTES",
+    key: "holdBytes",
+    kind: "integer",
+    default: "262144",
+    unit: "bytes",
+    min: 1_024,
+    max: 1_073_741_824,
+    about:
+      "Bytes that may wait for a watcher to read them before conflatable values are held back for it and merged.",
+  },
+  {
+    env: "TRAINWIRE_SLOW_BYTES",
+    key: "slowBytes",
+    kind: "integer",
+    default: "1048576",
+    unit: "bytes",
+    min: LIMITS.messageBytes,
+    max: 1_073_741_824,
+    about:
+      "Bytes that may wait for a client to read them before its connection is closed as `slow`; it comes back and reads on by pages.",
+  },
+  {
+    env: "TRAINWIRE_PROBE_INTERVAL_MS",
+    key: "probeIntervalMs",
+    kind: "integer",
+    default: "1000",
+    unit: "ms",
+    min: 10,
+    max: HOUR_MS,
+    about:
+      "How often the hub sends a message to itself through Redis; if two are lost while Redis answers, it is not ready and connects its subscriptions anew.",
+  },
+  {
+    env: "TRAINWIRE_METRICS_PORT",
+    key: "metricsPort",
+    kind: "integer",
+    min: 0,
+    max: 65_535,
+    about:
+      "TCP port on which `/metrics` alone is served, on HOST; without it, `/metrics` is on PORT like the rest.",
+  },
+  {
+    env: "TRAINWIRE_TRUSTED_PROXIES",
+    key: "trustedProxies",
+    kind: "networks",
+    default: "",
+    about:
+      "Addresses or networks (`10.0.0.0/8`), separated by commas, whose `X-Forwarded-For` is believed; empty believes nobody.",
+  },
+  {
+    env: "TRAINWIRE_DRAIN_MS",
+    key: "drainMs",
+    kind: "integer",
+    default: "10000",
+    unit: "ms",
+    min: 0,
+    max: HOUR_MS,
+    about:
+      "Over how long, after SIGTERM, connections are asked to leave, each at a moment of its own; only with Redis, where there may be other hubs to go to.",
+  },
+  {
     env: "TRAINWIRE_SHUTDOWN_MS",
     key: "shutdownMs",
     kind: "integer",
@@ -341,7 +422,7 @@ export const SETTINGS = [
     unit: "ms",
     min: 0,
     max: HOUR_MS,
-    about: "How long a clean end may take before the process ends anyway.",
+    about: "How long a clean end may take, after the drain, before the process ends anyway.",
   },
   {
     env: "TRAINWIRE_REDIS_TIMEOUT_MS",

@@ -43,6 +43,16 @@ export interface Bus {
   /** Listens to a feed until `release`. One handler per feed. `subscribed()` follows, now or when the link is back. */
   hold(feed: FeedName, handler: FeedHandler): void;
   release(feed: FeedName): void;
+  /**
+   * Sends a message to this instance itself, the way that events go, and resolves when it has come back: what is
+   * published arrives here. Never resolves when it is lost. `onSent` is told before that, when it has been taken for
+   * delivery.
+   *
+   * @throws HubError `unavailable`, when it cannot be sent.
+   */
+  probe(onSent?: () => void): Promise<void>;
+  /** Gives up the connection that events come in by for a new one. `subscribed()` of every feed follows. */
+  reconnect(): void;
   /** Feeds that are held, for `/api/v1/status` and the tests' base line. */
   readonly held: number;
   close(): Promise<void>;

@@ -24,9 +24,7 @@ export class MemoryBus implements Bus {
 
   hold(feed: FeedName, handler: FeedHandler): void {
     this.#handlers.set(feedId(feed), handler);
-    queueMicrotask(() => {
-      if (this.#handlers.get(feedId(feed)) === handler) this.#guard(() => handler.subscribed());
-    });
+    this.#confirm(feedId(feed), handler);
   }
 
   release(feed: FeedName): void {
@@ -45,8 +43,23 @@ export class MemoryBus implements Bus {
     this.#publishing = false;
   }
 
+  async probe(onSent?: () => void): Promise<void> {
+    onSent?.();
+  }
+
+  /** There is no connection: as if it had been renewed. */
+  reconnect(): void {
+    for (const [id, handler] of this.#handlers) this.#confirm(id, handler);
+  }
+
   async close(): Promise<void> {
     this.#handlers.clear();
+  }
+
+  #confirm(id: string, handler: FeedHandler): void {
+    queueMicrotask(() => {
+      if (this.#handlers.get(id) === handler) this.#guard(() => handler.subscribed());
+    });
   }
 
   #guard(work: () => void): void {

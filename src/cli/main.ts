@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config.ts";
+import { clusterCommand } from "./cluster.ts";
 import { commandCommand } from "./command.ts";
 import { demoCommand } from "./demo.ts";
 import { emitCommand } from "./emit.ts";
@@ -17,6 +18,7 @@ const program = new Command("trainwire")
   .exitOverride()
   .showHelpAfterError("(trainwire --help lists the commands)")
   .addCommand(serveCommand())
+  .addCommand(clusterCommand())
   .addCommand(tokenCommand())
   .addCommand(watchCommand())
   .addCommand(emitCommand())

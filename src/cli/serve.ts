@@ -1,9 +1,9 @@
 /** `trainwire serve`: one hub until a signal ends it. */
-import { styleText } from "node:util";
 import { Command } from "commander";
 import { type Config, loadConfig } from "../config.ts";
 import type { Log } from "../log.ts";
 import { startDemo } from "./demo.ts";
+import { tellHowToWatch } from "./invitation.ts";
 
 export function serveCommand(): Command {
   return new Command("serve")
@@ -21,28 +21,37 @@ async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
   // Only here: they take half a second that the other commands do not need.
   const { createLog } = await import("../log.ts");
   const { startHub } = await import("../server.ts");
-  const log = createLog({ level: config.logLevel });
-  const running = await startHub(config, log);
+  const root = createLog({ levels: config.logLevels });
+  const running = await startHub(config, root);
+  const log = root.module("hub");
   const store = config.redisUrl === undefined ? "in memory, for one process on one machine" : "Redis";
-  log.info({ url: running.url, instance: config.instanceId, store }, "trainwire is listening");
+  const { url, metricsUrl } = running;
+  const metrics = metricsUrl !== undefined && { metrics: `${metricsUrl}/metrics` };
+  log.info({ url, instance: config.instanceId, store, ...metrics }, "trainwire is listening");
   const trainer = demo ? demoAt(loopback(running.url), config, log) : undefined;
 
-  let endedAt: number | undefined;
   const end = async (signal: NodeJS.Signals) => {
-    log.info({ signal }, "closing");
-    const late = setTimeout(() => process.exit(1), config.shutdownMs).unref();
-    await trainer?.stop();
+    // Who ends a hub with SIGTERM has others, if they can be: with everything in memory there is nobody to go to.
+    const drains = signal === "SIGTERM" && config.redisUrl !== undefined;
+    const { drainMs, shutdownMs } = config;
+    log.info({ signal, ...(drains && { drain_ms: drainMs }) }, drains ? "draining" : "closing");
+    const late = setTimeout(() => process.exit(1), shutdownMs + (drains ? drainMs : 0)).unref();
+    await Promise.all([trainer?.stop(), drains && running.drain()]);
+    if (drains) log.info("drained");
     await running.close();
     // A process that is about to end no longer catches the signal's double.
     await new Promise((resolve) => setTimeout(resolve, SAME_SIGNAL_MS));
     clearTimeout(late);
   };
+  let first: { signal: NodeJS.Signals; at: number } | undefined;
   for (const name of SIGNALS) {
     process.on(name, (signal) => {
-      if (endedAt === undefined) {
-        endedAt = Date.now();
+      if (!first) {
+        first = { signal, at: Date.now() };
         void end(signal);
-      } else if (Date.now() - endedAt > SAME_SIGNAL_MS) process.exit(130); // a second one does not wait
+      } else if (signal !== first.signal || Date.now() - first.at > SAME_SIGNAL_MS) {
+        process.exit(130); // a second one does not wait
+      }
     });
   }
 }
@@ -58,30 +67,10 @@ function demoAt(url: string, config: Config, log: Log) {
     killedMs: config.staleMs + SEEN_STALE_MS,
     onJob(jobId, pid) {
       log.info({ job_id: jobId, demo_pid: pid }, "the demo trains");
-      if (!told) tellHowToWatch(url, config, log);
+      if (!told) tellHowToWatch(url, config, log, { ending: "Ctrl-C ends the hub and the demo." });
       told = true;
     },
   });
-}
-
-/** Where `watch` looks when it is not told. */
-const USUAL_URL = "http://127.0.0.1:3000";
-
-function tellHowToWatch(url: string, { jwtSecret }: Config, log: Log): void {
-  const command = `npx trainwire watch${url === USUAL_URL ? "" : ` --url ${url}`}`;
-  if (!process.stdout.isTTY) {
-    log.info({ command }, `to watch it: ${command}`);
-    return;
-  }
-  const where = jwtSecret === undefined ? "in this folder" : "with the same JWT_SECRET";
-  const line = (text = "") => console.log(`  ${text}`.trimEnd());
-  line();
-  line(`To watch it, type in a second terminal, ${where}:`);
-  line();
-  line(`    ${styleText(["bold", "cyan"], command)}`);
-  line();
-  line(styleText("dim", "Ctrl-C ends the hub and the demo."));
-  line();
 }
 
 /** A hub that listens on every address is reached on this machine's own. */

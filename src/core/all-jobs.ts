@@ -54,6 +54,7 @@ export class AllJobs {
   readonly #heard = new Map<string, Cursor>();
   #answered = false;
   #tenant: Subscription | undefined;
+  #resumes = false;
   #page = 0;
   /** Whether the last answer said that there are more pages. */
   #more = false;
@@ -70,6 +71,7 @@ export class AllJobs {
 
   /** Finds the jobs. Then `page` reads the answers, one page a call. */
   async begin(since: Record<string, Cursor> | undefined): Promise<void> {
+    this.#resumes = since !== undefined;
     this.#tenant = await this.#hub.listen(this.#identity, {
       deliver: (event) => this.#hear(event),
       gap: () => void this.#rescan(),
@@ -117,6 +119,11 @@ export class AllJobs {
   #expect(jobId: string, since: Cursor | undefined): void {
     if (this.#pending.size < LIMITS.allJobs) this.#pending.set(jobId, since);
     else this.#left.add(jobId);
+  }
+
+  /** Whether the watcher has come back with positions. */
+  get resumes(): boolean {
+    return this.#resumes;
   }
 
   /** Whether `next` is what the last page's answer said. */

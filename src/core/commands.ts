@@ -21,6 +21,7 @@ import type {} from "../store/registry.ts";
 import type { Entry, JobState, Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
 import type { CommandFeeds } from "./command-feeds.ts";
+import { count, type Tally } from "./meter.ts";
 import { hubEntry } from "./publish.ts";
 import { Turns } from "./turns.ts";
 
@@ -52,18 +53,22 @@ const CHANGES = LIMITS.trainers + TRIES;
 export interface CommandsOptions {
   store: Store;
   feeds: CommandFeeds;
+  /** What has become of commands that were asked for here. */
+  tally: Tally<"applied" | ErrorCode>;
   onError: (error: unknown, what: string) => void;
 }
 
 export class Commands {
   readonly #store: Store;
   readonly #feeds: CommandFeeds;
+  readonly #tally: CommandsOptions["tally"];
   readonly #onError: CommandsOptions["onError"];
   readonly #turns = new Turns();
 
-  constructor({ store, feeds, onError }: CommandsOptions) {
+  constructor({ store, feeds, tally, onError }: CommandsOptions) {
     this.#store = store;
     this.#feeds = feeds;
+    this.#tally = tally;
     this.#onError = onError;
   }
 
@@ -113,7 +118,11 @@ export class Commands {
         clearTimeout(late);
         following.release();
       })
-      .then((update) => answerOf(job.jobId, update));
+      .then((update) => {
+        const { state, code = "command_failed" } = update;
+        count(this.#tally, state === "applied" ? state : (code as ErrorCode));
+        return answerOf(job.jobId, update);
+      });
     // Whoever asked may not wait for it.
     outcome.catch(() => {});
     return { id, outcome };

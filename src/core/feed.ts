@@ -17,6 +17,8 @@ import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type { Cursor, Gap } from "../protocol/types.ts";
 import type { Page, Store } from "../store/store.ts";
+import type { PartLog } from "./log.ts";
+import { count, type HealReason, type Meter, type Tallies } from "./meter.ts";
 import { type Item, itemsOf } from "./page.ts";
 import type { Subscription } from "./subscription.ts";
 
@@ -29,8 +31,10 @@ export interface FeedContext {
   bus: Bus;
   /** A watcher's view of the feed's present state, for a gap. */
   snapshot(name: FeedName): Promise<Gap["snapshot"]>;
-  log: { warn(fields: object, message: string): void };
+  log: PartLog;
   counters: HealCounters;
+  tallies: Pick<Tallies, "heals" | "gaps">;
+  meter: Meter;
 }
 
 export interface HealCounters {
@@ -79,6 +83,7 @@ export class Feed implements FeedHandler {
       this.#open = resolve;
     });
     context.bus.hold(name, this);
+    if (context.log.isLevelEnabled("debug")) context.log.debug(fieldsOf(name), "feed held");
   }
 
   get epoch(): string | null {
@@ -96,13 +101,18 @@ export class Feed implements FeedHandler {
   close(): void {
     this.#state = "closed";
     this.#buffer = [];
-    this.#context.bus.release(this.name);
+    const { bus, log } = this.#context;
+    bus.release(this.name);
+    if (log.isLevelEnabled("debug")) log.debug(fieldsOf(this.name), "feed released");
   }
 
   // What the bus tells.
 
   events(events: readonly FeedEvent[]): void {
-    for (const event of events) this.#receive(event);
+    let first: FeedEvent | undefined;
+    for (const event of events) if (this.#receive(event)) first ??= event;
+    // Once for all of them: they were received together, and the first has waited longest.
+    if (first) this.#context.meter.written(first.wire);
   }
 
   unreadable(): void {
@@ -130,7 +140,7 @@ export class Feed implements FeedHandler {
   }
 
   /** Reads the log after our position, delivers, and goes on. Never throws; tries until it succeeds or is closed. */
-  heal(reason: "opening" | "renewed" | "hole" | "unreadable" | "head"): void {
+  heal(reason: HealReason): void {
     if (this.#state === "closed") return;
     if (this.#state === "healing") {
       this.#again = true;
@@ -138,11 +148,17 @@ export class Feed implements FeedHandler {
     }
     const opening = this.#state === "opening";
     this.#state = "healing";
-    if (!opening) this.#context.counters.heals++;
+    if (!opening) {
+      this.#context.counters.heals++;
+      count(this.#context.tallies.heals, reason);
+    }
     void this.#healUntilDone(opening, reason);
   }
 
-  async #healUntilDone(opening: boolean, reason: string): Promise<void> {
+  async #healUntilDone(opening: boolean, reason: HealReason): Promise<void> {
+    const { log } = this.#context;
+    const before = this.#seq;
+    const startedAt = performance.now();
     let first = opening;
     let failures = 0;
     do {
@@ -154,7 +170,7 @@ export class Feed implements FeedHandler {
       } catch (error) {
         const expected = error instanceof HubError && error.temporary;
         if (!expected)
-          this.#context.log.warn({ err: error, feed: this.name, reason }, "healing failed, trying again");
+          log.warn({ err: error, ...fieldsOf(this.name), reason }, "healing failed, trying again");
         const wait = Math.min(RETRY_MS[0] * 2 ** failures++, RETRY_MS[1]);
         await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
         this.#again = true;
@@ -163,10 +179,14 @@ export class Feed implements FeedHandler {
     } while (this.#again);
     this.#state = "live";
     this.#open();
+    if (!opening && log.isLevelEnabled("debug")) {
+      const ms = Math.round(performance.now() - startedAt);
+      log.debug({ ...fieldsOf(this.name), reason, from: before, to: this.#seq, ms }, "feed healed");
+    }
     const buffer = this.#buffer;
     this.#buffer = [];
     this.#buffered = 0;
-    for (const event of buffer) this.#receive(event);
+    this.events(buffer);
   }
 
   async #findPosition(): Promise<void> {
@@ -202,14 +222,17 @@ export class Feed implements FeedHandler {
   }
 
   async #deliverItems(items: readonly Item[]): Promise<void> {
+    let first: FeedEvent | undefined;
     for (const item of items) {
-      if ("wire" in item) this.#deliver(item);
-      else {
+      if ("wire" in item) {
+        if (this.#deliver(item)) first ??= item;
+      } else {
         // Without its statuses and samples a watcher's picture is wrong: it gets a new one. Log lines are just missing.
         if (item.stream === "events") item.snapshot = await this.#context.snapshot(this.name);
         this.#gap(item, this.#epoch);
       }
     }
+    if (first) this.#context.meter.written(first.wire);
   }
 
   /** Goes to the head, and says so to everybody who has not been there. */
@@ -232,30 +255,35 @@ export class Feed implements FeedHandler {
   }
 
   #gap(gap: Gap, previous: string | null): void {
-    this.#context.counters.gaps++;
+    const { counters, tallies, log } = this.#context;
+    counters.gaps++;
+    count(tallies.gaps, gap.reason);
+    const { reason, stream, from, to, seq } = gap;
+    log.info({ ...fieldsOf(this.name), reason, stream, from, to, seq }, "gap");
     for (const join of this.joins) join.broken = true;
     for (const subscription of this.subscriptions) subscription.gap(gap, previous);
   }
 
-  #receive(event: FeedEvent): void {
-    if (this.#state === "closed") return;
+  /** Answers whether somebody here was handed it. */
+  #receive(event: FeedEvent): boolean {
+    if (this.#state === "closed") return false;
     if (this.#state !== "live") {
       // Bounded: what is thrown away here is in the log, and the hole that it leaves is healed next.
       if (this.#buffer.length < LIMITS.healEvents && this.#buffered < LIMITS.healBytes) {
         this.#buffer.push(event);
         this.#buffered += event.wire.length;
       }
-      return;
+      return false;
     }
-    if (event.epoch === this.#epoch && event.seq <= this.#seq) return;
+    if (event.epoch === this.#epoch && event.seq <= this.#seq) return false;
     if (event.epoch === this.#epoch && event.seq === this.#seq + 1) {
       this.#seq = event.seq;
-      this.#deliver(event);
-      return;
+      return this.#deliver(event);
     }
     // The store published it after storing it, so the read finds it, or what has replaced it. A feed that did not
     // exist begins so too: its first message may be a late one of a history that is gone.
     this.heal("hole");
+    return false;
   }
 
   /** The feed has come into being: those who waited for it begin at its start. */
@@ -271,15 +299,21 @@ export class Feed implements FeedHandler {
     return [...this.subscriptions].some((one) => one.epoch !== null && one.epoch !== epoch);
   }
 
-  #deliver(event: FeedEvent): void {
+  #deliver(event: FeedEvent): boolean {
     for (const join of this.joins) join.push(event);
-    for (const subscription of this.subscriptions) {
-      if (subscription.offer(event)) this.#context.counters.delivered++;
-    }
+    let taken = 0;
+    for (const subscription of this.subscriptions) if (subscription.offer(event)) taken++;
+    this.#context.counters.delivered += taken;
+    return taken > 0;
   }
 
   /** Apart, because TypeScript does not see that an await may have changed the state. */
   #isClosed(): boolean {
     return this.#state === "closed";
   }
+}
+
+/** How the log names a feed. */
+function fieldsOf({ tenantId, jobId }: FeedName): object {
+  return { tenant_id: tenantId, ...(jobId !== undefined && { job_id: jobId }) };
 }

@@ -8,11 +8,13 @@ import type { Bus, FeedName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type {
+  InstanceState,
   JobFields,
   PresenceAnswer,
   PresenceRequest,
   PublishAnswer,
   Snapshot,
+  StatusNumbers,
   SubscribeAnswer,
   SubscribeRequest,
 } from "../protocol/types.ts";
@@ -28,12 +30,17 @@ import { Feeds } from "./feeds.ts";
 import { Instances } from "./instances.ts";
 import { Jobs } from "./jobs.ts";
 import { LIVENESS, LIVENESS_FIELDS, Liveness } from "./liveness.ts";
+import { type HubLog, type PartLogs, silentParts } from "./log.ts";
+import { count, type Meter, NO_METER, Tallies } from "./meter.ts";
 import { follow, type Opening, type OpenOptions, openPage, readPage } from "./open.ts";
 import type { Filter } from "./page.ts";
 import { Presence } from "./presence.ts";
+import { Probe } from "./probe.ts";
 import { type CheckContext, checkEvent, createdEntry } from "./publish.ts";
+import { Status } from "./status.ts";
 import type { Subscriber, Subscription } from "./subscription.ts";
 import { Trainers } from "./trainers.ts";
+import { Visits } from "./visits.ts";
 
 export interface HubOptions {
   store: Store;
@@ -41,6 +48,10 @@ export interface HubOptions {
   bus: Bus;
   instanceId: string;
   log: HubLog;
+  /** Of parts that log under a name of their own; default: they say nothing below `warn`. */
+  logs?: PartLogs;
+  /** Default: nothing is timed. */
+  meter?: Meter;
   /** ms */
   checkIntervalMs: number;
   /** ms that a feed is kept after its last watcher has left. */
@@ -53,14 +64,13 @@ export interface HubOptions {
   presenceIntervalMs: number;
   /** ms of silence after which an instance is forgotten. */
   instanceTimeoutMs: number;
+  /** ms between two messages of this instance to itself, by way of the bus. */
+  probeIntervalMs: number;
   /** ms without a sign of life of a job's trainer. */
   staleMs: number;
   lostMs: number;
-}
-
-export interface HubLog {
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
+  /** Connections of the doors, for the status; default: none. */
+  connections?: () => StatusNumbers["connections"];
 }
 
 export interface HubCounters extends HealCounters {
@@ -81,10 +91,10 @@ const TOUCHES = 4;
 const DEADLINES_MS = 1_000;
 /** How long trainers have to come back after the store was away, or this instance has started. */
 const GRACE_MS = 10_000;
+const NO_CONNECTIONS = { connections: 0, watchers: 0, trainers: 0, heartbeats: 0 };
 
 export class Hub {
   readonly instanceId: string;
-  readonly startedAt = Date.now();
   readonly counters: HubCounters = {
     published: 0,
     duplicates: 0,
@@ -93,27 +103,46 @@ export class Hub {
     gaps: 0,
     delivered: 0,
   };
+  readonly tallies = new Tallies();
+  /** Who comes and goes by the doors. */
+  readonly visits: Visits;
   readonly feeds: Feeds;
   readonly jobs: Jobs;
   readonly liveness: Liveness;
   readonly commands: Commands;
   readonly trainers: Trainers;
+  readonly probe: Probe;
+  readonly status: Status;
   readonly #deadlines: Deadlines;
   readonly #store: Store;
   readonly #log: HubLog;
+  readonly #meter: Meter;
   readonly #presence: Presence;
   readonly #instances: Instances;
   readonly #eta = new EtaEstimator();
   readonly #open: Omit<OpenOptions, "name" | "filter" | "request" | "subscriber">;
+  readonly #connections: NonNullable<HubOptions["connections"]>;
+  #draining = false;
 
   constructor(options: HubOptions) {
-    const { store, log } = options;
+    const { store, log, meter = NO_METER } = options;
+    const logs = options.logs ?? silentParts(log);
+    const { tallies } = this;
     this.instanceId = options.instanceId;
     this.#store = store;
     this.#log = log;
+    this.#meter = meter;
+    this.visits = new Visits(logs.sockets);
     this.jobs = new Jobs(store);
     const snapshot = (name: FeedName) => this.jobs.snapshotOfFeed(name);
-    this.feeds = new Feeds({ ...options, counters: this.counters, snapshot });
+    this.feeds = new Feeds({
+      ...options,
+      log: logs.feeds,
+      meter,
+      tallies,
+      counters: this.counters,
+      snapshot,
+    });
     const { registry, presenceIntervalMs, instanceTimeoutMs } = options;
     const onError = (error: unknown, what: string) => {
       // The store is away, or full: everybody tries again.
@@ -124,11 +153,28 @@ export class Hub {
       store,
       intervalMs: presenceIntervalMs,
       exists: (job) => this.feeds.exists(job),
+      onTold: () => tallies.presence++,
       onError,
+    });
+    this.#connections = options.connections ?? (() => NO_CONNECTIONS);
+    this.probe = new Probe({
+      bus: options.bus,
+      isStoreReady: () => store.ready,
+      intervalMs: options.probeIntervalMs,
+      onArrived: (ms) => meter.observe("probe", ms / 1_000),
+      onReady: (fields) => logs.redis.info(fields, "probes come back"),
+      onDeaf: (fields) => logs.redis.warn(fields, "probes are lost; connecting the subscriptions anew"),
+      onError,
+    });
+    this.status = new Status({
+      ...{ registry, instanceId: this.instanceId, onError },
+      state: () => this.state,
+      numbers: () => this.#numbers(),
     });
     this.#instances = new Instances({
       registry,
       timeoutMs: instanceTimeoutMs,
+      report: () => this.status.report(),
       onAnew: () => {
         this.#presence.again();
         this.trainers.again();
@@ -138,9 +184,9 @@ export class Hub {
     });
     this.#open = { store, feeds: this.feeds, snapshot, timeoutMs: options.timeoutMs };
     const { staleMs, lostMs } = options;
-    this.liveness = new Liveness({ store, staleMs, lostMs, onError });
+    this.liveness = new Liveness({ store, staleMs, lostMs, tally: tallies.liveness, onError });
     const commandFeeds = new CommandFeeds(this.#open);
-    this.commands = new Commands({ store, feeds: commandFeeds, onError });
+    this.commands = new Commands({ store, feeds: commandFeeds, tally: tallies.commands, onError });
     const { liveness, commands } = this;
     this.trainers = new Trainers({
       ...{ store, registry, liveness, commands, onError, instanceId: this.instanceId },
@@ -161,6 +207,18 @@ export class Hub {
     return this.#store.ready;
   }
 
+  /** What this instance is, for load balancers and operators. */
+  get state(): InstanceState {
+    return this.#draining ? "draining" : this.probe.state;
+  }
+
+  /** From now on the instance is about to end: its state says so, whatever else is. */
+  startDraining(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    void this.#instances.report();
+  }
+
   /**
    * Stores and publishes events, each by itself. A HubError in an event's place is its refusal (a line that was not JSON).
    *
@@ -174,6 +232,7 @@ export class Hub {
         `${inputs.length} events in one call, at most ${LIMITS.batchEvents}`,
       );
     }
+    const startedAt = performance.now();
     const context: CheckContext = { identity, receivedAt: new Date().toISOString(), eta: this.#eta };
     // Without a prototype: `__proto__` is an id like any other.
     const positions: PublishAnswer["positions"] = Object.create(null);
@@ -195,6 +254,7 @@ export class Hub {
     this.counters.published += answer.accepted;
     this.counters.duplicates += answer.duplicates;
     this.counters.refused += answer.refused.length;
+    this.#meter.observe("publish", (performance.now() - startedAt) / 1_000);
     return answer;
   }
 
@@ -205,12 +265,14 @@ export class Hub {
     answer: PublishAnswer,
   ): Promise<void> {
     const { tenantId } = context.identity;
+    const startedAt = performance.now();
     try {
       const entries = group.map(({ entry }) => entry);
       const { stored, position, wakes } =
         jobId === undefined
           ? await this.#store.append({ tenantId }, entries)
           : await this.#store.append({ tenantId, jobId }, entries, createdEntry(jobId, context));
+      this.#meter.observe("append", (performance.now() - startedAt) / 1_000);
       if (wakes && jobId !== undefined) void this.liveness.wake({ tenantId, jobId });
       if (position && jobId === undefined) answer.tenant_position = position;
       else if (position && jobId !== undefined) answer.positions[jobId] = position;
@@ -230,10 +292,12 @@ export class Hub {
   #refuse(answer: PublishAnswer, index: number, error: unknown): void {
     const told = error instanceof HubError ? error : this.internal(error, "event check failed");
     answer.refused.push({ index, ...told.toJSON() });
+    count(this.tallies.refused, told.code);
   }
 
   /** Logs what nobody foresaw; the sender learns only that it was the hub's fault. */
   internal(error: unknown, what: string): HubError {
+    this.tallies.internal++;
     this.#log.error({ err: error }, what);
     return new HubError("internal");
   }
@@ -272,8 +336,10 @@ export class Hub {
   /** The same page for those who do not stay (HTTP). */
   async page(identity: Identity, request: SubscribeRequest, limit?: number): Promise<SubscribeAnswer> {
     const { name, filter } = this.#asked(identity, request);
-    return (await readPage({ ...this.#open, name, filter, request, ...(limit !== undefined && { limit }) }))
-      .answer;
+    const options = { ...this.#open, name, filter, request, ...(limit !== undefined && { limit }) };
+    const { answer } = await readPage(options);
+    if (request.since) this.tallies.replayed(answer);
+    return answer;
   }
 
   #asked(identity: Identity, { job_id, types }: SubscribeRequest): { name: FeedName; filter: Filter } {
@@ -310,8 +376,19 @@ export class Hub {
     return null;
   }
 
+  #numbers(): Omit<StatusNumbers, "rates"> {
+    return {
+      feeds: this.feeds.size,
+      subscriptions: this.feeds.subscriptions,
+      connections: this.#connections(),
+      events: this.counters,
+      memory_bytes: process.memoryUsage.rss(),
+    };
+  }
+
   /** Stops following feeds, and takes this instance from the others' sight. Store and bus are the caller's. */
   async close(): Promise<void> {
+    this.probe.close();
     this.#deadlines.close();
     this.trainers.close();
     this.feeds.close();

@@ -10,6 +10,8 @@ export interface InstancesOptions {
   registry: Registry;
   /** ms of silence after which an instance is forgotten. */
   timeoutMs: number;
+  /** What the others are told of this instance, as JSON of a few hundred bytes. */
+  report: () => string;
   /** The others did not know this instance: whatever it has must be said again. */
   onAnew: () => void;
   /** An instance is gone: these jobs' watchers may be fewer, and it is for this instance to tell. */
@@ -20,6 +22,8 @@ export interface InstancesOptions {
 
 /** How long the end of a hub waits for the registry. */
 const LEAVE_MS = 1_000;
+/** Between two reports, however short the beats are. */
+const REPORT_MS = 1_000;
 
 export class Instances {
   readonly #options: InstancesOptions;
@@ -30,6 +34,7 @@ export class Instances {
   #lastBeat = Number.NEGATIVE_INFINITY;
   /** Since when the beats have gone through without a fault, ms by `performance.now()`. */
   #steadySince = 0;
+  #reportedAt = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(options: InstancesOptions) {
@@ -58,7 +63,22 @@ export class Instances {
     if (anew || now - this.#lastBeat > (timeoutMs * 2) / 3) this.#steadySince = now;
     this.#lastBeat = now;
     if (anew) this.#options.onAnew();
-    if (silent.length === 0 || now - this.#steadySince < timeoutMs) return;
+    if (silent.length > 0 && now - this.#steadySince >= timeoutMs) this.#startForgetting(silent);
+    if (anew || now - this.#reportedAt >= REPORT_MS) await this.report();
+  }
+
+  /** Tells the others at once what else the next beat would. */
+  async report(): Promise<void> {
+    if (this.#closed) return;
+    this.#reportedAt = performance.now();
+    try {
+      await this.#options.registry.report(this.#options.report());
+    } catch (error) {
+      this.#tell(error, "report failed");
+    }
+  }
+
+  #startForgetting(silent: readonly string[]): void {
     // Beside the beats: a large instance takes a while.
     this.#forgetting ??= this.#forget(silent)
       .catch((error: unknown) => this.#tell(error, "forgetting an instance failed"))

@@ -10,6 +10,7 @@ import type { HeartbeatAnswer, HeartbeatRequest, Liveness as State } from "../pr
 import type {} from "../store/registry.ts";
 import type { Due, Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
+import { count, type Tally } from "./meter.ts";
 import { hubEntry } from "./publish.ts";
 
 export interface LivenessOptions {
@@ -17,6 +18,8 @@ export interface LivenessOptions {
   /** ms without a sign of life. */
   staleMs: number;
   lostMs: number;
+  /** Changes that this instance has told. */
+  tally: Tally<State>;
   onError: (error: unknown, what: string) => void;
 }
 
@@ -116,6 +119,8 @@ export class Liveness {
         patch: { ...entry.patch, set: [[LIVENESS, JSON.stringify(liveness)]], ...deadlines },
       },
     ]);
-    return stored.some((one) => "seq" in one);
+    const told = stored.some((one) => "seq" in one);
+    if (told) count(this.#options.tally, liveness);
+    return told;
   }
 }

@@ -24,6 +24,8 @@ export interface PresenceOptions {
   intervalMs: number;
   /** Whether a job is there as far as this instance knows; `undefined` if it does not follow the job. */
   exists: (job: JobName) => boolean | undefined;
+  /** A total has been told. */
+  onTold?: () => void;
   /** What nobody foresaw. */
   onError: (error: unknown, what: string) => void;
 }
@@ -234,6 +236,7 @@ export class Presence {
       if (known) listed.askAt = performance.now() + GONE_MS;
       return listed.watchers === 0;
     }
+    if (result && "seq" in result && !result.duplicate) this.#options.onTold?.();
     // Another refusal is for good: the job has as many producers or keys as it may.
     await registry.told(listed.job, version);
     return true;

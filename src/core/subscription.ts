@@ -6,6 +6,10 @@ import { Throttle } from "./throttle.ts";
 
 /** What a door gives the core: how this watcher is reached. None of it may throw. */
 export interface Subscriber {
+  /** It reads more slowly than its events come: conflatable values are held back meanwhile. Absent: never. */
+  readonly behind?: boolean;
+  /** A value has been merged into a newer one, and does not come by itself. */
+  conflated?(): void;
   deliver(event: FeedEvent): void;
   gap(gap: Gap): void;
   position(position: Position): void;
@@ -31,7 +35,8 @@ export class Subscription implements Filter {
   maySee: ((jobId: string) => boolean) | undefined;
   readonly subscriber: Subscriber;
   waitUntil: number | undefined;
-  readonly #throttle: Throttle | undefined;
+  /** With a `max_rate`, or from the first time that the watcher was behind. */
+  #throttle: Throttle | undefined;
   #epoch: string | null;
   #start: number;
   #seq: number;
@@ -48,7 +53,7 @@ export class Subscription implements Filter {
     this.#start = seq;
     this.#seq = seq;
     this.#told = seq;
-    if (maxRate !== undefined) this.#throttle = new Throttle(maxRate, (event) => this.#deliver(event));
+    if (maxRate !== undefined) this.#throttle = this.#throttled(maxRate);
   }
 
   get epoch(): string | null {
@@ -69,13 +74,25 @@ export class Subscription implements Filter {
     if (event.seq <= this.#seq || event.epoch !== this.#epoch) return false;
     this.#seq = event.seq;
     if (!wants(this, event)) return false;
-    if (!this.#throttle) this.#deliver(event);
+    if (!this.#throttle && (event.durable || !this.subscriber.behind)) this.#deliver(event);
     else if (event.durable) {
       // The last progress comes before the status that ends it.
-      if (event.type === "training_status" || event.type === "job_updated") this.#throttle.flush();
+      if (event.type === "training_status" || event.type === "job_updated") this.#throttle?.flush();
       this.#deliver(event);
-    } else this.#throttle.offer(event);
+    } else {
+      this.#throttle ??= this.#throttled(Number.POSITIVE_INFINITY);
+      this.#throttle.offer(event);
+    }
     return true;
+  }
+
+  #throttled(maxRate: number): Throttle {
+    return new Throttle(
+      maxRate,
+      (event) => this.#deliver(event),
+      () => this.subscriber.behind === true,
+      () => this.subscriber.conflated?.(),
+    );
   }
 
   /** The watcher has left. */

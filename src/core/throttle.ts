@@ -1,6 +1,7 @@
 /**
- * `max_rate`: conflatable deliveries a second and conflation key. What comes too soon is merged and kept; the newest
- * always follows. One timer for all subscriptions of the process, and none while nothing is held.
+ * `max_rate`: conflatable deliveries a second and conflation key. What comes too soon, or while the watcher is behind
+ * with reading, is merged and kept; the newest always follows. One timer for all subscriptions of the process, and none
+ * while nothing is held.
  */
 import type { FeedEvent } from "../bus/bus.ts";
 import type { DeliveredEvent } from "../protocol/types.ts";
@@ -12,23 +13,34 @@ let timer: NodeJS.Timeout | undefined;
 export class Throttle {
   readonly #intervalMs: number;
   readonly #deliver: (event: FeedEvent) => void;
+  readonly #isBehind: () => boolean;
+  readonly #onMerged: () => void;
   /** When each key was delivered last, ms. Bounded by the conflation keys of the feed. */
   readonly #last = new Map<string, number>();
   readonly #held = new Map<string, FeedEvent>();
 
-  constructor(maxRate: number, deliver: (event: FeedEvent) => void) {
+  /** `Infinity` only holds what comes while the watcher is behind. */
+  constructor(
+    maxRate: number,
+    deliver: (event: FeedEvent) => void,
+    isBehind: () => boolean = () => false,
+    onMerged: () => void = () => {},
+  ) {
     this.#intervalMs = 1_000 / maxRate;
     this.#deliver = deliver;
+    this.#isBehind = isBehind;
+    this.#onMerged = onMerged;
   }
 
   /** Delivers now or later. */
   offer(event: FeedEvent): void {
     const held = this.#held.get(event.key);
-    if (!held && this.#isDue(event.key, performance.now())) {
+    if (!held && !this.#isBehind() && this.#isDue(event.key, performance.now())) {
       this.#send(event);
       return;
     }
-    this.#held.set(event.key, held ? merged(held, event) : event);
+    this.#held.set(event.key, held ? mergedOnce(held, event) : event);
+    if (held) this.#onMerged();
     hold(this);
   }
 
@@ -46,6 +58,7 @@ export class Throttle {
 
   sweep(now: number): void {
     for (const [key, event] of this.#held) {
+      if (this.#isBehind()) return;
       if (!this.#isDue(key, now)) continue;
       this.#held.delete(key);
       this.#send(event);
@@ -76,6 +89,17 @@ function release(throttle: Throttle): void {
   if (holding.size > 0) return;
   clearInterval(timer);
   timer = undefined;
+}
+
+/** Merging costs more than writing, and all who hold the same value get the same event: it is merged for the first. */
+const merges = new WeakMap<FeedEvent, { newer: FeedEvent; result: FeedEvent }>();
+
+function mergedOnce(older: FeedEvent, newer: FeedEvent): FeedEvent {
+  const known = merges.get(older);
+  if (known?.newer === newer) return known.result;
+  const result = merged(older, newer);
+  merges.set(older, { newer, result });
+  return result;
 }
 
 /** Field by field, each its newest; a new attempt clears. The envelope and the position are the newer event's. */

@@ -5,6 +5,8 @@ import Koa, { type Context, type Next } from "koa";
 import compress from "koa-compress";
 import type { Auth, Identity } from "../auth.ts";
 import type { Hub } from "../core/hub.ts";
+import { NO_LOG, type PartLog } from "../core/log.ts";
+import { count } from "../core/meter.ts";
 import { originAllowed } from "../origin.ts";
 import { HubError } from "../protocol/codes.ts";
 import { jobRoutes } from "./jobs.ts";
@@ -13,9 +15,14 @@ export interface HttpOptions {
   hub: Hub;
   auth: Auth;
   corsOrigins: readonly string[];
-  /** What `/api/v1/status` tells beside the hub's own. */
-  status: () => object;
+  /** Default: requests are not logged. */
+  log?: PartLog;
+  /** What `/metrics` answers; absent: there is no such route here. */
+  metrics?: () => Promise<{ type: string; text: string }>;
 }
+
+/** The second is where the first clients of all looked for it. */
+const STATUS_PATHS = ["/api/v1/status", "/api/ws/status"];
 
 /** What `authenticate` leaves for the routes. */
 export interface State {
@@ -25,6 +32,7 @@ export interface State {
 export function createApp(options: HttpOptions): Koa {
   const { hub, corsOrigins } = options;
   const app = new Koa();
+  app.use((ctx, next) => tell(ctx, next, options));
   app.use((ctx, next) => answerErrors(ctx, next, hub));
   app.use(cors({ origin: (ctx) => allowedOrigin(ctx, corsOrigins), keepHeadersOnError: true }));
   app.use(compress());
@@ -35,8 +43,8 @@ export function createApp(options: HttpOptions): Koa {
     ctx.state.identity = options.auth.verify(bearer(ctx));
     return next();
   });
-  guarded.get("/api/v1/status", (ctx) => {
-    ctx.body = statusOf(hub, options.status());
+  guarded.get(STATUS_PATHS, async (ctx) => {
+    ctx.body = await hub.status.answer();
   });
   jobRoutes(guarded, hub);
   app.use(routes.routes());
@@ -46,27 +54,36 @@ export function createApp(options: HttpOptions): Koa {
   return app;
 }
 
-/** For probes; they carry no token and tell nothing. */
-function openRoutes(routes: Router<State>, { hub }: HttpOptions): void {
+/** For probes and scrapers, which carry no token. What they are told names no tenant. */
+function openRoutes(routes: Router<State>, { hub, metrics }: HttpOptions): void {
   routes.get("/healthz", (ctx) => {
     ctx.body = { status: "ok" };
   });
   routes.get("/readyz", (ctx) => {
-    ctx.body = { status: hub.ready ? "ok" : "degraded" };
+    const { state } = hub;
+    // All replicas are degraded at once: if that were an error, nobody would be left to go to.
+    ctx.status = state === "ready" || state === "degraded" ? 200 : 503;
+    ctx.body = { status: state === "ready" ? "ok" : state };
+  });
+  if (!metrics) return;
+  routes.get("/metrics", async (ctx) => {
+    const { type, text } = await metrics();
+    ctx.set("Content-Type", type);
+    ctx.body = text;
   });
 }
 
-function statusOf(hub: Hub, rest: object): object {
-  return {
-    instance_id: hub.instanceId,
-    uptime_seconds: Math.round((Date.now() - hub.startedAt) / 1_000),
-    store: hub.ready ? "ready" : "unavailable",
-    feeds: hub.feeds.size,
-    subscriptions: hub.feeds.subscriptions,
-    events: hub.counters,
-    memory_bytes: process.memoryUsage().rss,
-    ...rest,
-  };
+/** Of a path in the log; its query, where tokens may stand, is not there at all. */
+const PATH_LENGTH = 256;
+
+async function tell(ctx: Context, next: Next, { hub, log = NO_LOG }: HttpOptions): Promise<void> {
+  const startedAt = performance.now();
+  await next();
+  const { method, path, status } = ctx;
+  count(hub.tallies.http, `${status}`);
+  if (!log.isLevelEnabled("debug")) return;
+  const ms = Math.round(performance.now() - startedAt);
+  log.debug({ method, path: path.slice(0, PATH_LENGTH), status, ms }, "request");
 }
 
 async function answerErrors(ctx: Context, next: Next, hub: Hub): Promise<void> {

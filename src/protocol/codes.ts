@@ -159,6 +159,12 @@ export const REPLY_ERRORS = {
     meaning:
       "The store cannot be reached. Send again with the same `id` or `n`: what was stored is not stored twice.",
   },
+  draining: {
+    status: 503,
+    temporary: true,
+    meaning:
+      "The instance is about to end and takes no new sessions, or this connection is about to be closed. Another instance takes it.",
+  },
   internal: { status: 500, temporary: true, meaning: "A fault of the hub; it is in its log." },
 } as const satisfies Record<string, ReplyError>;
 
@@ -175,6 +181,12 @@ interface Close {
 export const CLOSES = {
   shutdown: { code: 4000, reconnect: true, meaning: "The instance ends." },
   token_expired: { code: 4001, reconnect: true, meaning: "The token has ended; connect with a new one." },
+  slow: {
+    code: 4002,
+    reconnect: true,
+    meaning:
+      "The client reads more slowly than its events come. The transport is closed without `closing`, which could not arrive.",
+  },
   too_many_violations: { code: 4501, reconnect: false, meaning: "Too many bad requests." },
 } as const satisfies Record<string, Close>;
 

@@ -524,6 +524,12 @@ export interface Closing {
   message?: string;
 }
 
+/** The instance ends. The connection goes on until its own moment; then its transport is closed. */
+export interface Draining {
+  /** Milliseconds from now to that moment. Another instance takes the client at once, too. */
+  closes_in_ms: number;
+}
+
 export interface PingAnswer {
   server_time: string;
   /** Where each subscription of this connection stands. */
@@ -675,4 +681,56 @@ export interface SeriesBucket {
   /** Points, those that are NaN or infinite included. */
   count: number;
   nan: number;
+}
+
+/** What an instance is at the moment. */
+export type InstanceState =
+  /** Not yet heard its own message through Redis. */
+  | "starting"
+  | "ready"
+  /** Redis does not answer: connections stay, publishes are refused `unavailable`. */
+  | "degraded"
+  /** Redis answers, but what is published does not come back: this instance alone is at fault. */
+  | "deaf"
+  | "draining";
+
+/** Numbers of one instance, or the sums of all. */
+export interface StatusNumbers {
+  /** Feeds that are followed. */
+  feeds: number;
+  subscriptions: number;
+  connections: {
+    connections: number;
+    watchers: number;
+    trainers: number;
+    heartbeats: number;
+  };
+  /** Since the start. */
+  events: {
+    published: number;
+    duplicates: number;
+    refused: number;
+    delivered: number;
+    heals: number;
+    gaps: number;
+  };
+  /** A second, over the last beat. */
+  rates: { published: number; delivered: number };
+  memory_bytes: number;
+}
+
+export interface InstanceStatus extends StatusNumbers {
+  instance_id: string;
+  version: string;
+  state: InstanceState;
+  uptime_seconds: number;
+  /** When it said so. ISO 8601. */
+  reported_at: string;
+}
+
+/** `GET /api/v1/status`: the sums, and every instance apart. */
+export interface StatusAnswer extends StatusNumbers {
+  /** Which instance answers. */
+  instance_id: string;
+  instances: InstanceStatus[];
 }

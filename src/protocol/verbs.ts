@@ -118,6 +118,7 @@ export const NOTICES = [
   "gap",
   "position",
   "token_expiring",
+  "draining",
   "closing",
   "refused",
   "command",

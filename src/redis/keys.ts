@@ -68,6 +68,16 @@ export class Keys {
     return `${this.#prefix}:instance:${name}`;
   }
 
+  /** What instances tell of themselves. */
+  get reports(): string {
+    return `${this.#prefix}:reports`;
+  }
+
+  /** Channel of one instance's messages to itself. */
+  probe(name: string): string {
+    return `${this.#prefix}:probe:${name}`;
+  }
+
   /** Which instance does a common work. */
   lease(work: string): string {
     return `${this.#prefix}:lease:${work}`;

@@ -33,6 +33,7 @@ export class RedisLink {
   /** Rises with every end of the connection for commands. */
   #connection = 0;
   #lost = false;
+  #losses = 0;
   #closed = false;
   readonly #watch: NodeJS.Timeout;
 
@@ -45,7 +46,10 @@ export class RedisLink {
     this.commands.on("close", () => {
       this.#connection++;
       this.#generation = undefined;
-      if (!this.#lost && !this.#closed) options.onState?.("lost", "connection closed");
+      if (!this.#lost && !this.#closed) {
+        this.#losses++;
+        options.onState?.("lost", "connection closed");
+      }
       this.#lost = true;
     });
     this.commands.on("ready", () => void this.#learn());
@@ -81,6 +85,11 @@ export class RedisLink {
   /** Whether commands are answered at the moment. */
   get ready(): boolean {
     return this.#generation !== undefined && this.commands.status === "ready";
+  }
+
+  /** How often the connection for commands was lost. */
+  get losses(): number {
+    return this.#losses;
   }
 
   /**

@@ -1,16 +1,22 @@
 /** The Socket.IO door: the two namespaces over one HTTP server. The only folder that imports socket.io. */
-import type { Server as HttpServer, IncomingMessage } from "node:http";
+import { type Server as HttpServer, type IncomingMessage, ServerResponse } from "node:http";
 import { Server, type Socket } from "socket.io";
 import type { Auth, Identity } from "../auth.ts";
 import { atLeast } from "../auth.ts";
 import type { Hub } from "../core/hub.ts";
+import type { PartLog } from "../core/log.ts";
+import { count, type Tally } from "../core/meter.ts";
 import { originAllowed } from "../origin.ts";
 import { type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
+import { refuse, refuseUpgrade } from "../refusal.ts";
 import type { AdapterOptions } from "./adapter.ts";
 import { openAdapter } from "./adapter.ts";
 import { Connection } from "./connection.ts";
 import { guardedParser, REFUSED } from "./decoder.ts";
+import { closeAll, Drain } from "./drain.ts";
+import { measure, type SocketsMeasures } from "./measures.ts";
+import { Outboxes } from "./outbox.ts";
 import { Trainer } from "./trainer.ts";
 import { Watcher } from "./watcher.ts";
 
@@ -26,6 +32,12 @@ export interface SocketsOptions {
   tokenWarningMs: number;
   tokenGraceMs: number;
   maxConnections: number;
+  /** Bytes that wait for one client. */
+  holdBytes: number;
+  slowBytes: number;
+  /** Where a request comes from. */
+  addressOf: (request: IncomingMessage) => string;
+  log: PartLog;
   /** Connections of other doors, which count as well. */
   otherConnections: () => number;
   /** Joins the instances; without it, this process is alone. */
@@ -37,6 +49,7 @@ const BUFFER_BYTES = LIMITS.messageBytes * 2;
 const SWEEP_MS = 250;
 /** What Socket.IO answers; other upgrades are not its business. */
 const PATH = "/socket.io/";
+const DOORS = { "/": "watcher", "/trainer": "trainer" } as const;
 /** How long clients have to fetch why they are closed. */
 const GRACE_MS = 500;
 
@@ -51,13 +64,19 @@ export class Sockets {
   readonly #options: SocketsOptions;
   readonly #io: Server;
   readonly #open = new Set<Connection>();
-  readonly #refused: Partial<Record<ErrorCode, number>> = {};
+  readonly #outboxes: Outboxes;
+  /** Verbs. */
+  readonly #refused: Tally<ErrorCode> = {};
+  /** By the first request of a session: later its connection may be gone. */
+  readonly #addresses = new WeakMap<object, string>();
   readonly #sweep: NodeJS.Timeout;
+  #drain: Drain | undefined;
   #closing = false;
   #closeAdapter: () => void = () => {};
 
   private constructor(options: SocketsOptions) {
     this.#options = options;
+    this.#outboxes = new Outboxes(options);
     this.#io = new Server({
       parser: guardedParser,
       serveClient: false,
@@ -69,7 +88,6 @@ export class Sockets {
       // It would leave them hanging for a second and then cut them: whoever routes upgrades answers.
       destroyUpgrade: false,
       cors: { origin: options.corsOrigins.includes("*") ? "*" : [...options.corsOrigins] },
-      allowRequest: (request, done) => this.#allow(request, done),
     });
     this.#sweep = setInterval(() => this.#watchTokens(), SWEEP_MS);
   }
@@ -84,7 +102,8 @@ export class Sockets {
     sockets.#serve("/", (role) => atLeast(role, "watcher"));
     sockets.#serve("/trainer", (role) => role === "trainer" || role === "admin");
     sockets.#io.attach(options.server);
-    sockets.#checkOrigins();
+    sockets.#nameSessions();
+    sockets.#checkRequests();
     return sockets;
   }
 
@@ -107,15 +126,30 @@ export class Sockets {
     };
   }
 
+  get measures(): SocketsMeasures {
+    return measure(this.#io, this.#open, this.#outboxes.behind, this.#refused);
+  }
+
+  /**
+   * Takes no new sessions, and tells every connection a moment of its own within so many ms, at which it is closed.
+   * Resolves when nobody is left, or all have been told to go; then `close`.
+   */
+  drain(windowMs: number): Promise<void> {
+    this.#drain ??= new Drain(windowMs, () => this.connections);
+    for (const connection of this.#open) this.#drain.add(connection);
+    return this.#drain.over;
+  }
+
   /** Closes every connection, telling why. The HTTP server is the caller's. */
   async close(): Promise<void> {
     clearInterval(this.#sweep);
+    this.#drain?.close();
     this.#closing = true;
     const connections = [...this.#open];
     const ended = connections.map(
       ({ socket }) => new Promise((resolve) => socket.conn.once("close", resolve)),
     );
-    for (const connection of connections) connection.close("shutdown");
+    closeAll(connections);
     // A client that polls fetches the reason with its next request.
     let late: NodeJS.Timeout | undefined;
     const grace = new Promise((resolve) => {
@@ -134,7 +168,8 @@ export class Sockets {
     const entered = new WeakSet<object>();
     namespace.use((socket, next) => {
       // First and without waiting: a thousand CONNECT packets must not become a thousand sockets.
-      if (entered.has(socket.conn)) return next(refusal(new HubError("already_connected")));
+      if (entered.has(socket.conn))
+        return next(this.#refuse(path, socket, new HubError("already_connected")));
       entered.add(socket.conn);
       socket.once("disconnect", () => entered.delete(socket.conn));
       try {
@@ -147,9 +182,9 @@ export class Sockets {
         next();
       } catch (error) {
         entered.delete(socket.conn);
-        next(
-          refusal(error instanceof HubError ? error : this.#options.hub.internal(error, "handshake failed")),
-        );
+        const told =
+          error instanceof HubError ? error : this.#options.hub.internal(error, "handshake failed");
+        next(this.#refuse(path, socket, told));
       } finally {
         forgetToken(socket);
       }
@@ -165,52 +200,87 @@ export class Sockets {
     });
   }
 
+  #addressOf({ conn }: Socket): string {
+    return this.#addresses.get(conn.request) ?? "unknown";
+  }
+
+  #refuse(path: "/" | "/trainer", socket: Socket, error: HubError): Error {
+    this.#options.hub.visits.refuse(error.code, { door: DOORS[path], address: this.#addressOf(socket) });
+    return refusal(error);
+  }
+
   #connected(
     path: "/" | "/trainer",
     socket: Socket,
     identity: Identity,
     admit: (token: unknown) => Identity,
   ): void {
-    const { hub, tokenWarningMs, tokenGraceMs } = this.#options;
+    const { hub, tokenWarningMs, tokenGraceMs, log } = this.#options;
     const connection = new Connection({
       socket,
       identity,
       namespace: path,
+      outboxes: this.#outboxes,
       admit,
       tokenWarningMs,
       tokenGraceMs,
       internal: (error, what) => hub.internal(error, what),
-      onRefused: (code) => {
-        this.#refused[code] = (this.#refused[code] ?? 0) + 1;
-      },
+      log,
+      onRefused: (code) => count(this.#refused, code),
     });
     const client = path === "/" ? new Watcher(connection, hub) : new Trainer(connection, hub);
     connection.serve(client.verbs, (newer) => client.narrow(newer));
     this.#open.add(connection);
-    socket.on("disconnect", () => {
+    const end = hub.visits.begin({
+      ...{ door: DOORS[path], clientId: socket.id, identity },
+      transport: socket.conn.transport.name,
+      address: this.#addressOf(socket),
+    });
+    socket.on("disconnect", (reason) => {
+      end(connection.reason ?? reason);
       this.#open.delete(connection);
+      connection.outbox.close();
       client.close();
     });
     connection.welcome(hub.instanceId, { pingIntervalMs: this.#options.pingIntervalMs });
+    this.#drain?.add(connection);
   }
 
-  #allow(request: IncomingMessage, done: (error: string | null | undefined, success: boolean) => void): void {
-    const { corsOrigins, maxConnections, otherConnections } = this.#options;
-    const full = this.connections + otherConnections() >= maxConnections;
-    if (!originAllowed(request.headers, corsOrigins)) done("origin_not_allowed", false);
-    else if (full) done("too_many_connections" satisfies ErrorCode, false);
-    else if (this.#closing) done("unavailable", false);
-    else done(null, true);
+  /** The load balancer finds the hub of a session by its name, the last label of the id. */
+  #nameSessions(): void {
+    const { engine } = this.#io;
+    const random = engine.generateId.bind(engine);
+    engine.generateId = (request: IncomingMessage) => `${random(request)}.${this.#options.hub.instanceId}`;
   }
 
-  /** `allowRequest` is asked on the first request of a session only; polls and the upgrade come from a page as well. */
-  #checkOrigins(): void {
-    type EngineRequest = IncomingMessage & { _query: { sid?: string } };
-    this.#io.engine.use((request: EngineRequest, _response: unknown, next: (error?: Error) => void) => {
-      const first = request._query.sid === undefined;
-      const allowed = first || originAllowed(request.headers, this.#options.corsOrigins);
-      next(allowed ? undefined : new Error("origin_not_allowed"));
+  /**
+   * Before Engine.IO looks at a request, be it a poll or an upgrade: its own refusals are all 400 or 403, and a load
+   * balancer tries the next hub only after a 503.
+   */
+  #checkRequests(): void {
+    this.#io.engine.use((request: EngineRequest, response: unknown, next: () => void) => {
+      const { addressOf } = this.#options;
+      if (!request._query.sid) this.#addresses.set(request, addressOf(request));
+      try {
+        this.#check(request);
+      } catch (error) {
+        const told = error instanceof HubError ? error : this.#options.hub.internal(error, "request failed");
+        this.#options.hub.visits.refuse(told.code, { address: addressOf(request) });
+        if (response instanceof ServerResponse) refuse(response, told);
+        else refuseUpgrade(request.socket, told);
+        return;
+      }
+      next();
     });
+  }
+
+  /** Polls and the upgrade come from a page as well as the first request; sessions that are there go on to their end. */
+  #check({ headers, _query: { sid } }: EngineRequest): void {
+    const { corsOrigins, maxConnections, otherConnections } = this.#options;
+    if (!originAllowed(headers, corsOrigins)) throw new HubError("origin_not_allowed");
+    if (sid) return;
+    if (this.#drain || this.#closing) throw new HubError("draining");
+    if (this.connections + otherConnections() >= maxConnections) throw new HubError("too_many_connections");
   }
 
   /** One timer for all. */
@@ -219,6 +289,9 @@ export class Sockets {
     for (const connection of this.#open) connection.watchToken(now);
   }
 }
+
+/** Engine.IO has read the query before its middlewares are asked. */
+type EngineRequest = IncomingMessage & { _query: { sid?: string } };
 
 /** What a client sends to get in, or why it could not be read. */
 interface Handshake {

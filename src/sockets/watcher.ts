@@ -3,6 +3,7 @@ import { atLeast, type Identity, maySee, type Role } from "../auth.ts";
 import type { FeedEvent } from "../bus/bus.ts";
 import { AllJobs } from "../core/all-jobs.ts";
 import type { Hub } from "../core/hub.ts";
+import { count } from "../core/meter.ts";
 import { wants } from "../core/page.ts";
 import type { Subscriber, Subscription } from "../core/subscription.ts";
 import { Turns } from "../core/turns.ts";
@@ -27,7 +28,7 @@ const TENANT = "";
 const ALL = "*";
 
 export class Watcher {
-  readonly #connection: Pick<Connection, "socket" | "identity">;
+  readonly #connection: Pick<Connection, "socket" | "identity" | "outbox">;
   readonly #hub: Hub;
   readonly #subscriptions = new Map<string, Subscription>();
   /** Job → what ends that it counts as watched. */
@@ -39,7 +40,7 @@ export class Watcher {
   readonly #told = new WeakSet<Gap>();
   #gone = false;
 
-  constructor(connection: Pick<Connection, "socket" | "identity">, hub: Hub) {
+  constructor(connection: Pick<Connection, "socket" | "identity" | "outbox">, hub: Hub) {
     this.#connection = connection;
     this.#hub = hub;
     connection.socket.join(tenantRoom(connection.identity.tenantId));
@@ -139,6 +140,7 @@ export class Watcher {
     this.#leave(key);
     // From here to the end of the turn: answer, what came meanwhile, live events.
     reply(answer);
+    if (request.since) this.#hub.tallies.replayed(answer);
     const subscription = opening.start();
     if (!subscription) return;
     this.#subscriptions.set(key, subscription);
@@ -160,7 +162,9 @@ export class Watcher {
     // A second one takes the place of the first only now: should it fail, the first goes on.
     if (!goesOn) before?.close();
     this.#all = all;
-    reply(page.finish());
+    const answer = page.finish();
+    reply(answer);
+    if (all.resumes) for (const job of answer.jobs) this.#hub.tallies.replayed(job);
     page.start();
     socket.join(allJobsRoom(identity.tenantId));
   }
@@ -215,16 +219,30 @@ export class Watcher {
   }
 
   #subscriber(all = false): Subscriber {
-    const { socket } = this.#connection;
+    const { socket, outbox } = this.#connection;
+    const { tallies } = this.#hub;
     return {
+      get behind() {
+        return outbox.behind;
+      },
       deliver: (event) => {
-        if (!all || !this.#deliversItself(event)) write(socket, event.type, event.wire);
+        if (!socket.connected || (all && this.#deliversItself(event))) return;
+        const packet = packetOf(event);
+        outbox.write(packet);
+        if (event.durable) tallies.deliveries.durable++;
+        else tallies.deliveries.conflatable++;
+        tallies.deliveries.characters += packet.length;
       },
       gap: (gap: Gap) => {
         // The same gap of a job followed by name and by "*" is told once; only one of them may be concerned by it.
         if (this.#told.has(gap)) return;
         this.#told.add(gap);
         socket.emit("gap", gap);
+        outbox.count();
+        count(tallies.gapsTold, gap.reason);
+      },
+      conflated: () => {
+        tallies.conflated++;
       },
       position: (position: Position) => {
         if (!all || !this.#subscriptions.has(position.job_id as string)) socket.emit("position", position);
@@ -256,11 +274,11 @@ async function pageOf(all: AllJobs): Promise<AllPage> {
 }
 
 /**
- * One frame, made from the stored bytes: a Socket.IO event packet of namespace `/` (type 2, no ack), as the parser
- * would write it, without parsing and writing the JSON again.
+ * Made from the stored bytes: a Socket.IO event packet of namespace `/` (type 2, no ack), as the parser would write it,
+ * without parsing and writing the JSON again.
  */
-function write(socket: Connection["socket"], type: string, wire: string): void {
-  if (socket.connected) socket.conn.write(`2["${type}",${wire}]`);
+function packetOf({ type, wire }: FeedEvent): string {
+  return `2["${type}",${wire}]`;
 }
 
 function checkCombination({ job_id, since, next, wait, history }: SubscribeRequest): void {

@@ -30,6 +30,7 @@ export class MemoryRegistry implements Registry {
   #changes = 0;
   #order = 0;
   #known = false;
+  #report: string | undefined;
 
   constructor({ instanceId, now = () => performance.now() }: MemoryRegistryOptions) {
     this.#instanceId = instanceId;
@@ -104,6 +105,15 @@ export class MemoryRegistry implements Registry {
     this.#watched.clear();
     this.#trainers.clear();
     this.#known = false;
+    this.#report = undefined;
+  }
+
+  async report(text: string): Promise<void> {
+    this.#report = text;
+  }
+
+  async reports(): Promise<string[]> {
+    return this.#report === undefined ? [] : [this.#report];
   }
 
   async lease(): Promise<boolean> {

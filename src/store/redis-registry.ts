@@ -170,8 +170,7 @@ export class RedisRegistry implements Registry {
     for (const [id, text] of pairs(all)) {
       if (id.startsWith(":")) continue;
       const [order, rank, name = ""] = text.split(" ");
-      const instanceId = name.slice(0, name.lastIndexOf("."));
-      trainers.push({ id, rank: Number(rank), instanceId, order: Number(order) });
+      trainers.push({ id, rank: Number(rank), instanceId: instanceOf(name), order: Number(order) });
     }
     return trainers.sort(byRank);
   }
@@ -199,8 +198,37 @@ export class RedisRegistry implements Registry {
     return { marked: marked === 1, others };
   }
 
-  /** Shares and trainers of an instance; `first` is done before the share of each job. Answers the jobs of its list. */
+  /** Only under a name that has beaten: what comes later under another one is swept away by `reports`. */
+  async report(text: string): Promise<void> {
+    const key = this.#keys.reports;
+    await this.#scripts.call((redis) =>
+      Promise.all([redis.hset(key, this.#name, text), redis.pexpire(key, LIFE_MS)]),
+    );
+  }
+
+  async reports(): Promise<string[]> {
+    const { reports, instances } = this.#keys;
+    // In this order: an instance enters before it reports, and its report is taken away before it is.
+    const [all, time, beats] = await this.#scripts.call((redis) =>
+      Promise.all([redis.hgetall(reports), redis.time(), redis.zrange(instances, "0", "-1", "WITHSCORES")]),
+    );
+    const [seconds, microseconds] = time.map(Number) as [number, number];
+    const since = seconds * 1_000 + microseconds / 1_000 - this.#options.instanceTimeoutMs;
+    const left = new Set(Object.keys(all));
+    // Last heard of last: of a hub that was killed and has started again, the report of now.
+    const newest = new Map<string, string>();
+    for (const [name, beat] of pairs(beats)) {
+      left.delete(name);
+      const text = all[name];
+      if (text !== undefined && Number(beat) >= since) newest.set(instanceOf(name), text);
+    }
+    if (left.size > 0) await this.#scripts.call((redis) => redis.hdel(reports, ...left));
+    return [...newest.values()];
+  }
+
+  /** Report, shares and trainers of an instance; `first` is done before the share of each job. Answers the jobs of its list. */
   async #takeAway(name: string, first?: (job: JobName) => Promise<unknown>): Promise<JobName[]> {
+    await this.#scripts.call((redis) => redis.hdel(this.#keys.reports, name));
     const members = await this.#scripts.call((redis) => redis.smembers(this.#keys.instance(name)));
     const jobs: JobName[] = [];
     await this.#each(members, async (member) => {
@@ -242,6 +270,11 @@ function keyOf(keys: Keys): (member: string) => string {
     const job = keys.job(tenantId, jobId);
     return trainerId === undefined ? job.watchers : job.trainers;
   };
+}
+
+/** Whose name it is. */
+function instanceOf(name: string): string {
+  return name.slice(0, name.lastIndexOf("."));
 }
 
 function shareOf(text: string): Share {

@@ -71,6 +71,8 @@ export class RedisSeries {
   readonly #scripts: StoreScripts;
   /** Jobs that are being folded, or have just failed to be. */
   readonly #folding = new Set<string>();
+  /** In the background, since the start. */
+  readonly folds = { done: 0, failed: 0 };
   #closed = false;
 
   constructor(options: RedisSeriesOptions) {
@@ -84,7 +86,12 @@ export class RedisSeries {
     if (this.#closed || length < this.#enough || this.#folding.has(job)) return;
     this.#folding.add(job);
     const forget = () => void this.#folding.delete(job);
-    this.fold(feed).then(forget, (error: Error) => {
+    const done = () => {
+      this.folds.done++;
+      forget();
+    };
+    this.fold(feed).then(done, (error: Error) => {
+      this.folds.failed++;
       setTimeout(forget, RETRY_MS).unref();
       if (!this.#closed) this.#options.onError(error);
     });

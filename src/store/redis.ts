@@ -63,6 +63,11 @@ export class RedisStore implements Store {
     return this.#redis.ready;
   }
 
+  /** How often points were folded into curves in the background, and how often that failed. */
+  get folds(): Readonly<RedisSeries["folds"]> {
+    return this.#series.folds;
+  }
+
   /**
    * One command, and not a second one when the job turns out to be new: calls that follow each other would overtake
    * the second, and what a producer sent first would be taken for a duplicate.

@@ -75,6 +75,10 @@ export interface Registry {
   forget(name: string): Promise<JobName[]>;
   /** Takes away what this instance has. Other instances find it silent at once, and tell its jobs. */
   leave(): Promise<void>;
+  /** What this instance tells of itself; the newest counts. `text` is JSON. */
+  report(text: string): Promise<void>;
+  /** The newest report of every instance that has been heard of within the time-out, this one among them. */
+  reports(): Promise<string[]>;
   /** Whether this instance is the one that does a common work for the next `ms`; asking again prolongs it. */
   lease(work: string, ms: number): Promise<boolean>;
 }

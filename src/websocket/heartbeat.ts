@@ -8,7 +8,7 @@ import { type WebSocket, WebSocketServer } from "ws";
 import type { Auth, Identity } from "../auth.ts";
 import { originAllowed } from "../origin.ts";
 import { CLOSES, type CloseReason, HubError } from "../protocol/codes.ts";
-import { refuse } from "./upgrade.ts";
+import { refuseUpgrade } from "../refusal.ts";
 
 export interface HeartbeatOptions {
   auth: Auth;
@@ -18,6 +18,8 @@ export interface HeartbeatOptions {
   pingTimeoutMs: number;
   /** Whether the instance has as many connections as it may. */
   full: () => boolean;
+  /** Somebody has come. Answers what is told when he goes: a `CloseReason`, `ping_timeout` or `transport_close`. */
+  onOpened: (identity: Identity, request: IncomingMessage) => (reason: string) => void;
 }
 
 export const HEARTBEAT_PATH = "/ws/heartbeat";
@@ -44,6 +46,10 @@ interface Client {
   /** The last ping frame, by `performance.now()`. */
   pingedAt: number;
   answered: boolean;
+  /** When it is closed although nothing is wrong with it, by `performance.now()`. */
+  leavesAt: number;
+  /** Why it is cut off, where no close is sent. */
+  reason?: "slow" | "ping_timeout" | "too_many_violations";
 }
 
 export class Heartbeats {
@@ -52,7 +58,8 @@ export class Heartbeats {
   readonly #clients = new Set<Client>();
   /** One for all, and none while nobody is here. */
   #timer: NodeJS.Timeout | undefined;
-  #closing = false;
+  #ending = false;
+  #emptied: () => void = () => {};
 
   constructor(options: HeartbeatOptions) {
     this.#options = options;
@@ -64,7 +71,7 @@ export class Heartbeats {
       handleProtocols: () => false,
     });
     this.#server.on("wsClientError", (error, socket) =>
-      refuse(socket, new HubError("malformed", error.message)),
+      refuseUpgrade(socket, new HubError("malformed", error.message)),
     );
   }
 
@@ -72,19 +79,37 @@ export class Heartbeats {
     return this.#clients.size;
   }
 
-  /** @throws HubError `origin_not_allowed`, `unauthorized`, `token_expired`, `too_many_connections`, `unavailable`. */
+  /** @throws HubError `origin_not_allowed`, `unauthorized`, `token_expired`, `too_many_connections`, `draining`. */
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     const { auth, corsOrigins, full } = this.#options;
-    if (this.#closing) throw new HubError("unavailable", "This instance ends.");
     if (!originAllowed(request.headers, corsOrigins)) throw new HubError("origin_not_allowed");
+    if (this.#ending) throw new HubError("draining");
     const identity = auth.verify(tokenOf(request));
     if (full()) throw new HubError("too_many_connections");
-    this.#server.handleUpgrade(request, socket, head, (opened) => this.#opened(opened, identity));
+    this.#server.handleUpgrade(request, socket, head, (opened) => this.#opened(opened, identity, request));
+  }
+
+  /**
+   * Takes no new connections, and closes each at a moment of its own within so many ms. Resolves when nobody is left, or
+   * all have been told to go; then `close`.
+   */
+  async drain(windowMs: number): Promise<void> {
+    this.#ending = true;
+    if (this.#clients.size === 0) return;
+    const now = performance.now();
+    for (const client of this.#clients) client.leavesAt = now + Math.random() * windowMs;
+    await new Promise<void>((resolve) => {
+      const over = setTimeout(resolve, windowMs);
+      this.#emptied = () => {
+        clearTimeout(over);
+        resolve();
+      };
+    });
   }
 
   /** Closes every connection, telling why. */
   async close(): Promise<void> {
-    this.#closing = true;
+    this.#ending = true;
     if (this.#clients.size === 0) return;
     const sockets = [...this.#clients].map(({ socket }) => socket);
     const ended = sockets.map((socket) => new Promise((resolve) => socket.once("close", resolve)));
@@ -96,7 +121,9 @@ export class Heartbeats {
     clearTimeout(late);
   }
 
-  #opened(socket: WebSocket, { expiresAt }: Identity): void {
+  #opened(socket: WebSocket, identity: Identity, request: IncomingMessage): void {
+    const { expiresAt } = identity;
+    const end = this.#options.onOpened(identity, request);
     const now = performance.now();
     const client: Client = {
       socket,
@@ -105,9 +132,13 @@ export class Heartbeats {
       messages: 0,
       pingedAt: now,
       answered: true,
+      leavesAt: Number.POSITIVE_INFINITY,
     };
     this.#clients.add(client);
-    socket.on("close", () => this.#closed(client));
+    socket.on("close", (code) => {
+      end(client.reason ?? reasonOf(code));
+      this.#closed(client);
+    });
     // Too large, not UTF-8, a reset: ws closes the connection itself.
     socket.on("error", () => {});
     socket.on("ping", () => this.#count(client));
@@ -127,13 +158,14 @@ export class Heartbeats {
     if (this.#clients.size > 0) return;
     clearInterval(this.#timer);
     this.#timer = undefined;
+    this.#emptied();
   }
 
   /** Whether the client may still be answered. */
   #count(client: Client): boolean {
     if (++client.messages > MESSAGES) close(client.socket, "too_many_violations");
     // It goes on instead of answering the close.
-    if (client.messages > MESSAGES * 10) client.socket.terminate();
+    if (client.messages > MESSAGES * 10) cut(client, "too_many_violations");
     return client.socket.readyState === client.socket.OPEN;
   }
 
@@ -145,7 +177,9 @@ export class Heartbeats {
       const { socket } = client;
       if (socket.readyState !== socket.OPEN) continue;
       if (client.expiresAt <= clock) close(socket, "token_expired");
-      else if (socket.bufferedAmount > UNREAD_BYTES || !this.#alive(client, now)) socket.terminate();
+      else if (client.leavesAt <= now) close(socket, "shutdown");
+      else if (socket.bufferedAmount > UNREAD_BYTES) cut(client, "slow");
+      else if (!this.#alive(client, now)) cut(client, "ping_timeout");
       else if (client.nextAt <= now) {
         // A process that stood still does not make up for it.
         client.nextAt = Math.max(client.nextAt, now - SECOND_MS) + SECOND_MS;
@@ -174,6 +208,17 @@ function message(type: "heartbeat" | "pong"): string {
 
 function close(socket: WebSocket, reason: CloseReason): void {
   socket.close(CLOSES[reason].code, reason);
+}
+
+function cut(client: Client, reason: NonNullable<Client["reason"]>): void {
+  client.reason = reason;
+  client.socket.terminate();
+}
+
+/** The code that came back is the one that was sent. */
+function reasonOf(code: number): string {
+  const [reason] = Object.entries(CLOSES).find(([, each]) => each.code === code) ?? [];
+  return reason ?? "transport_close";
 }
 
 /** Browsers can give a WebSocket no header: there it stands in the address. Neither is logged. */

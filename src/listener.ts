@@ -1,0 +1,95 @@
+/** The HTTP server that the doors share: where it listens, and how it ends. */
+import { createServer, type RequestListener, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+
+/** How long what is on its way may take when everything else is over. */
+const GRACE_MS = 500;
+
+export class Listener {
+  readonly server: Server;
+  readonly #connections = new Set<Socket>();
+  /** Answers that are not complete. */
+  readonly #answers = new Set<ServerResponse>();
+  #ending = false;
+
+  constructor(answer: RequestListener) {
+    this.server = createServer(answer);
+    this.server.on("connection", (socket: Socket) => {
+      this.#connections.add(socket);
+      socket.once("close", () => this.#connections.delete(socket));
+    });
+  }
+
+  /**
+   * Resolves to `http://host:port`. Doors that attach themselves to the server have done so before.
+   *
+   * @throws Error in one line, when the port is taken.
+   */
+  listen({
+    port,
+    host,
+    setting = "PORT",
+  }: {
+    port: number;
+    host: string;
+    setting?: string;
+  }): Promise<string> {
+    // First of all listeners: those of a door hand on only what is not theirs.
+    this.server.prependListener("request", (_, response) => this.#asked(response));
+    return new Promise((resolve, reject) => {
+      this.server.once("error", (error: NodeJS.ErrnoException) => {
+        reject(
+          error.code === "EADDRINUSE"
+            ? new Error(`Port ${port} on ${host} is taken; set ${setting} to another one.`)
+            : error,
+        );
+      });
+      this.server.listen(port, host, () => {
+        const { port: own } = this.server.address() as AddressInfo;
+        resolve(`http://${host.includes(":") ? `[${host}]` : host}:${own}`);
+      });
+    });
+  }
+
+  /** It goes on listening, but each answer ends its connection: the next request may find another instance. */
+  startDraining(): void {
+    this.#ending = true;
+    for (const answer of this.#answers) endAfter(answer);
+  }
+
+  /** Takes no more connections, completes answers within so many ms, and cuts what is left. */
+  async close(answersMs = GRACE_MS): Promise<void> {
+    this.startDraining();
+    const closed = new Promise((resolve) => this.server.close(resolve));
+    this.server.closeIdleConnections();
+    await atMost(answersMs, Promise.all([...this.#answers].map(completed)));
+    this.server.closeAllConnections();
+    // What was upgraded is not among those: it has been told to end, but its other end may be asleep.
+    await atMost(GRACE_MS, closed);
+    for (const socket of this.#connections) socket.destroy();
+    await closed;
+  }
+
+  #asked(response: ServerResponse): void {
+    this.#answers.add(response);
+    response.once("close", () => this.#answers.delete(response));
+    if (this.#ending) endAfter(response);
+  }
+}
+
+function endAfter(response: ServerResponse): void {
+  if (!response.headersSent) response.setHeader("Connection", "close");
+}
+
+function completed(response: ServerResponse): Promise<unknown> {
+  return new Promise((resolve) => response.once("close", resolve));
+}
+
+async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([work, late]);
+  clearTimeout(timer);
+}
