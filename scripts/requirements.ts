@@ -23,6 +23,19 @@ export const REQUIREMENTS: readonly Requirement[] = [
     brew: "redis",
     version: { args: ["--version"], atLeast: "7.0" },
   },
+  {
+    commands: ["nginx"],
+    debian: "nginx",
+    brew: "nginx",
+    version: { args: ["-v"], atLeast: "1.22" },
+  },
+  // Of either generation, in Python or Go. Only `config` is asked of it, which needs no engine.
+  {
+    commands: ["docker-compose"],
+    debian: "docker-compose",
+    brew: "docker-compose",
+    version: { args: ["version", "--short"], atLeast: "1.29" },
+  },
 ];
 
 /** The machine, as far as `ensure` asks it. */

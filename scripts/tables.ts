@@ -4,14 +4,15 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import type { TSchema } from "typebox";
+import { METRICS, type MetricRow, PROCESS_METRICS } from "../src/metrics/table.ts";
 import { CLOSES, REPLY_ERRORS } from "../src/protocol/codes.ts";
 import { ENVELOPE, EVENTS } from "../src/protocol/events.ts";
 import { LIMIT_TABLE, wireName } from "../src/protocol/limits.ts";
 import { JOB_STATUSES, STATUS_TRANSITIONS } from "../src/protocol/status.ts";
 import { NOTICES, VERBS } from "../src/protocol/verbs.ts";
-import { SETTINGS, type Setting } from "../src/settings.ts";
+import { LOG_MODULES, SETTINGS, type Setting } from "../src/settings.ts";
 
-export const DOCUMENTS = ["PROTOCOL.md", "README.md", "ARCHITECTURE.md"] as const;
+export const DOCUMENTS = ["PROTOCOL.md", "README.md", "ARCHITECTURE.md", "docs/operations.md"] as const;
 
 function table(head: readonly string[], rows: ReadonlyArray<readonly string[]>): string {
   const line = (cells: readonly string[]) =>
@@ -85,6 +86,13 @@ function fieldList(shape: Shape): string {
   return Object.entries(shape.properties ?? {})
     .map(([name, schema]) => `${name}${required.has(name) ? "" : "?"}: ${form(schema)}`)
     .join(", ");
+}
+
+function metricRow({ name, type, labels = {}, help }: MetricRow): string[] {
+  const values = Object.entries(labels).map(
+    ([label, known]) => `${code(label)}: ${typeof known === "string" ? known : known.join(" · ")}`,
+  );
+  return [code(name), type, values.join("; "), help];
 }
 
 function bounds({ kind, min, max, unit }: Setting): string {
@@ -170,6 +178,12 @@ export function tables(): Record<string, string> {
         bounds(setting),
         setting.about,
       ]),
+    ),
+    metrics: table(["metric", "type", "labels", "what it tells"], METRICS.map(metricRow)),
+    process: table(["metric", "type", "labels", "what it tells"], PROCESS_METRICS.map(metricRow)),
+    modules: table(
+      ["module", "what it logs below `warn`"],
+      Object.entries(LOG_MODULES).map(([name, about]) => [code(name), about]),
     ),
   };
 }

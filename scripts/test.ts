@@ -31,10 +31,11 @@ async function main(): Promise<void> {
   if (!(await step("requirements", requirements))) return;
   await step("format and lint", () => npm("lint"));
   await step("types", () => npm("types"));
-  await step("tests", () => mocha("test/**/*.test.ts", "test/cluster/**"));
+  await step("tests", () => mocha("test/**/*.test.ts", ["test/cluster/**", "test/faults/**"]));
   if (existsSync(join(root, "test/cluster"))) {
     await step("cluster tests", () => mocha("test/cluster/**/*.test.ts"));
   }
+  await step("fault tests", () => mocha("test/faults/**/*.test.ts"));
   await step("nothing left behind", nothingLeft);
 }
 
@@ -70,7 +71,7 @@ async function npm(script: string): Promise<Counts> {
 let mochaRuns = 0;
 
 /** In a process of its own, with the settings that package.json has for mocha. */
-async function mocha(files: string, ignore?: string): Promise<Counts> {
+async function mocha(files: string, ignored: readonly string[] = []): Promise<Counts> {
   const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const nodeOptions: string[] = manifest.mocha["node-option"];
   const output = join(run, `counts-${++mochaRuns}.json`);
@@ -79,7 +80,7 @@ async function mocha(files: string, ignore?: string): Promise<Counts> {
     fileURLToPath(import.meta.resolve("mocha/lib/cli/cli.js")),
     ...["--reporter", "./test/support/reporter.ts", "--reporter-option", `output=${output}`],
     ...["--forbid-only", files],
-    ...(ignore ? ["--ignore", ignore] : []),
+    ...ignored.flatMap((glob) => ["--ignore", glob]),
   ]);
   // A run that crashed has no counts; one that fails after its last test has counts without a failure.
   if (!existsSync(output)) {

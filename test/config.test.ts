@@ -36,7 +36,7 @@ describe("config", () => {
       jwtIssuer: undefined,
       jwtAudience: undefined,
       corsOrigins: [],
-      logLevel: "info",
+      logLevels: { level: "info", modules: {} },
       keyPrefix: "trainwire",
       secretFile: ".trainwire/jwt-secret",
       maxEvents: 5_000,
@@ -59,6 +59,12 @@ describe("config", () => {
       pingTimeoutMs: 8_000,
       connectTimeoutMs: 10_000,
       maxConnections: 15_000,
+      holdBytes: 262_144,
+      slowBytes: 1_048_576,
+      probeIntervalMs: 1_000,
+      metricsPort: undefined,
+      trustedProxies: [],
+      drainMs: 10_000,
       shutdownMs: 10_000,
       redisTimeoutMs: 5_000,
       url: "http://127.0.0.1:3000",
@@ -73,14 +79,23 @@ describe("config", () => {
     ]);
   });
 
+  it("refuses a port of the metrics' own that is the hub's, but not 0 for both", () => {
+    expect(faultsOf({ PORT: "3000", TRAINWIRE_METRICS_PORT: "3000" })).to.deep.equal([
+      "TRAINWIRE_METRICS_PORT (3000) is PORT; without it, /metrics is on PORT anyway.",
+    ]);
+    expect(faultsOf({ PORT: "0", TRAINWIRE_METRICS_PORT: "0" })).to.deep.equal([]);
+  });
+
   it("is one flat frozen object", () => {
     const config = loadConfig({ CORS_ORIGINS: "https://a.example" });
     expect(config).to.be.frozen;
     expect(config.corsOrigins).to.be.frozen;
-    const nested = Object.values(config).filter(
-      (value) => typeof value === "object" && !Array.isArray(value),
+    const nested = Object.entries(config).filter(
+      ([, value]) => typeof value === "object" && !Array.isArray(value),
     );
-    expect(nested).to.deep.equal([]);
+    expect(nested.map(([key]) => key)).to.deep.equal(["logLevels"]);
+    expect(config.logLevels).to.be.frozen;
+    expect(config.logLevels.modules).to.be.frozen;
   });
 
   it("is typed from the table", () => {
@@ -104,6 +119,7 @@ describe("config", () => {
       expect(row.about, row.env).to.match(/^[A-Z].*\.$/);
       expect(row.env).to.match(/^[A-Z][A-Z_]+$/);
       if (row.kind !== "integer") continue;
+      if (row.default === undefined) continue;
       expect(Number(row.default), row.env).to.be.within(row.min ?? Number.NaN, row.max ?? Number.NaN);
     }
   });
@@ -130,8 +146,21 @@ describe("config", () => {
       ["https://a.example", "http://localhost:5173"],
     ],
     ["CORS_ORIGINS", "capacitor://localhost", "corsOrigins", ["capacitor://localhost"]],
-    ["LOG_LEVEL", "silent", "logLevel", "silent"],
-    ["LOG_LEVEL", "WARN", "logLevel", "warn"],
+    ["LOG_LEVEL", "silent", "logLevels", { level: "silent", modules: {} }],
+    ["LOG_LEVEL", "WARN", "logLevels", { level: "warn", modules: {} }],
+    ["LOG_LEVEL", "sockets=debug", "logLevels", { level: "info", modules: { sockets: "debug" } }],
+    [
+      "LOG_LEVEL",
+      " redis = Trace,warn , sockets=debug,",
+      "logLevels",
+      { level: "warn", modules: { sockets: "debug", redis: "trace" } },
+    ],
+    [
+      "TRAINWIRE_TRUSTED_PROXIES",
+      "127.0.0.1, 10.0.0.0/8,::1,fd00::/8, 127.0.0.1,0.0.0.0/0",
+      "trustedProxies",
+      ["127.0.0.1", "10.0.0.0/8", "::1", "fd00::/8", "0.0.0.0/0"],
+    ],
     ["TRAINWIRE_INSTANCE_ID", "h1", "instanceId", "h1"],
     ["TRAINWIRE_KEY_PREFIX", "test:a-1", "keyPrefix", "test:a-1"],
     ["TRAINWIRE_SECRET_FILE", "secret", "secretFile", "secret"],
@@ -224,7 +253,20 @@ describe("config", () => {
     ["CORS_ORIGINS", "https://*.example", "scheme://host"],
     ["CORS_ORIGINS", "null", "scheme://host"],
     ["CORS_ORIGINS", "one,https://a.example,two", '"one" and "two"'],
-    ["LOG_LEVEL", "verbose", "trace, debug, info, warn, error, fatal, silent"],
+    ["LOG_LEVEL", "verbose", '"verbose" is no level; one of trace, debug, info, warn, error, fatal, silent'],
+    ["LOG_LEVEL", "info,sockets=loud", '"loud" is no level'],
+    ["LOG_LEVEL", "sockets=", '"" is no level'],
+    ["LOG_LEVEL", "door=debug", '"door" is no module; one of hub, sockets, feeds, redis, http, cluster'],
+    ["LOG_LEVEL", "constructor=debug", '"constructor" is no module'],
+    ["LOG_LEVEL", "sockets=debug=info", '"debug=info" is no level'],
+    ["LOG_LEVEL", "sockets=debug,sockets=info", "one level is wanted for sockets, not two"],
+    ["LOG_LEVEL", "warn,info", "one level is wanted for all"],
+    ["TRAINWIRE_TRUSTED_PROXIES", "nginx", '"nginx" cannot be'],
+    ["TRAINWIRE_TRUSTED_PROXIES", "10.0.0.0/33,::/129,10.0.0.1", '"10.0.0.0/33" and "::/129" cannot be'],
+    ["TRAINWIRE_TRUSTED_PROXIES", "10.0.0.0/", '"10.0.0.0/" cannot be'],
+    ["TRAINWIRE_TRUSTED_PROXIES", "10.0.0.0/8/8", '"10.0.0.0/8/8" cannot be'],
+    ["TRAINWIRE_TRUSTED_PROXIES", "10.0.0/8", '"10.0.0/8" cannot be'],
+    ["TRAINWIRE_TRUSTED_PROXIES", "fe80::1%eth0", '"fe80::1%eth0" cannot be'],
     ["TRAINWIRE_INSTANCE_ID", "a.b", "{1,32}"],
     ["TRAINWIRE_INSTANCE_ID", "x".repeat(33), "{1,32}"],
     ["TRAINWIRE_KEY_PREFIX", "{a}", "{1,64}"],

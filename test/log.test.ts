@@ -1,14 +1,21 @@
 import { existsSync } from "node:fs";
 import { expect } from "chai";
 import { createLog, type Log } from "../src/log.ts";
-import type { LogLevel } from "../src/settings.ts";
+import type { LogLevel, LogLevels } from "../src/settings.ts";
 import { startProcess } from "./support/process.ts";
 
 /** A log and all that it wrote. */
-function record(pretty: boolean, level: LogLevel = "trace"): { log: Log; text: () => string } {
+function record(
+  pretty: boolean,
+  level: LogLevel = "trace",
+  modules: LogLevels["modules"] = {},
+): { log: Log; text: () => string } {
   const written: string[] = [];
   const destination = { write: (line: string) => void written.push(line) };
-  return { log: createLog({ level, pretty, destination }), text: () => written.join("") };
+  return {
+    log: createLog({ levels: { level, modules }, pretty, destination }),
+    text: () => written.join(""),
+  };
 }
 
 const HOSTILE =
@@ -47,6 +54,38 @@ describe("log", () => {
     expect(JSON.parse(text())).to.include({ instance_id: "h1", job_id: "j1", msg: "hello" });
   });
 
+  it("gives each module its own level, and the others that of all", () => {
+    const { log, text } = record(false, "info", { sockets: "debug", redis: "error" });
+    for (const name of ["sockets", "redis", "feeds"] as const) {
+      log.module(name).debug(`${name} debug`);
+      log.module(name).info(`${name} info`);
+      log.child({ bound: 1 }).module(name).error(`${name} error`);
+      expect(log.module(name).isLevelEnabled("debug")).to.equal(name === "sockets");
+    }
+    const lines = text()
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(lines.map(({ msg }) => msg)).to.deep.equal([
+      "sockets debug",
+      "sockets info",
+      "sockets error",
+      "redis error",
+      "feeds info",
+      "feeds error",
+    ]);
+    expect(lines[0]).to.include({ module: "sockets", level: "debug" });
+    expect(lines[2]).to.include({ module: "sockets", bound: 1 });
+  });
+
+  it("silences all but one module", () => {
+    const { log, text } = record(false, "silent", { http: "debug" });
+    log.error("no");
+    log.module("feeds").fatal("no");
+    log.module("http").debug("yes");
+    expect(JSON.parse(text()).msg).to.equal("yes");
+  });
+
   it("writes errors whole, causes included", () => {
     for (const pretty of [false, true]) {
       const { log, text } = record(pretty);
@@ -58,7 +97,10 @@ describe("log", () => {
   it("is readable on a terminal: time, level, message, fields in one line", () => {
     const { log, text } = record(true);
     log.info({ job_id: "j1" }, "job started");
-    expect(text()).to.match(/^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: job started \{"job_id":"j1"\}\n$/);
+    log.module("hub").warn({ job_id: "j2" }, "careful");
+    expect(text()).to.match(
+      /^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: job started \{"job_id":"j1"\}\n\[.{12}\] WARN: hub: careful \{"job_id":"j2"\}\n$/,
+    );
   });
 
   it("keeps hostile text within its line, in both forms", () => {
@@ -162,7 +204,7 @@ describe("log", () => {
       const start = `
         import { writeSync } from "node:fs";
         import { createLog } from ${JSON.stringify(new URL("../src/log.ts", import.meta.url).href)};
-        const log = createLog({ level: "info" });
+        const log = createLog({ levels: { level: "info", modules: {} } });
         ${program}
         console.error("alive");`;
       const shell = `"$0" --import tsx --input-type=module -e "$1" ${where}`;

@@ -51,7 +51,10 @@ describe("README's programs", () => {
     mkdirSync(folder);
     symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
     for (const name of ["trainer.mjs", "watcher.mjs"]) writeFileSync(join(folder, name), program(name));
-    hub = await startHub(loadConfig({ PORT: "0", JWT_SECRET: SECRET }), createLog({ level: "silent" }));
+    hub = await startHub(
+      loadConfig({ PORT: "0", JWT_SECRET: SECRET }),
+      createLog({ levels: { level: "silent", modules: {} } }),
+    );
   });
   after(async () => {
     temp.remove();

@@ -4,12 +4,15 @@ import fc from "fast-check";
 import { Redis } from "ioredis";
 import type { Bus } from "../../src/bus/bus.ts";
 import { parse, RedisBus } from "../../src/bus/redis.ts";
+import { HubError } from "../../src/protocol/codes.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { RedisLink } from "../../src/redis/link.ts";
 import { created, FEED, log, readAll, TENANT_FEED } from "../store/entries.ts";
 import { openRedis, type RedisSubject } from "../store/subject.ts";
 import { clusterRedis, freshPrefix, plainRedis } from "../support/hooks.ts";
+import { hasSubscribed, TcpProxy } from "../support/proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 import { listen } from "./recorder.ts";
 
 const GOOD = '1 epoch 7 d log job \n{"seq":7}';
@@ -154,6 +157,76 @@ for (const [name, server] of [
   });
 }
 
+describe("bus: Redis, probes", () => {
+  let subject: RedisSubject;
+  let proxy: TcpProxy;
+  beforeEach(async () => {
+    const server = await plainRedis();
+    proxy = await TcpProxy.open(server);
+    subject = await openRedis({ url: `redis://127.0.0.1:${proxy.port}` }, { direct: server });
+  });
+  afterEach(async () => {
+    await subject.close();
+    await proxy.close();
+  });
+
+  it("of two instances with one name are each its own", async () => {
+    const { bus } = await subject.second();
+    await Promise.all([subject.bus.probe(), bus.probe()]);
+    const channels = (await subject.raw.call("PUBSUB", "SHARDCHANNELS", `${subject.prefix}*`)) as string[];
+    expect(channels).to.have.length(2);
+    expect(channels.every((channel) => channel.startsWith(subject.keys.probe("hub-a.")))).to.equal(true);
+  });
+
+  it("get lost where subscriptions are silently dead, and come back on the new connection", async () => {
+    const heard = await listen(subject.bus, FEED);
+    expect(proxy.swallow({ only: hasSubscribed })).to.equal(1);
+    let back = 0;
+    for (let i = 0; i < 100; i++) {
+      await new Promise<void>((sent) => void subject.bus.probe(sent).then(() => back++));
+    }
+    await subject.store.append(FEED, [log()], created());
+    subject.bus.reconnect();
+    await heard.until(({ subscriptions }) => subscriptions > 1);
+    await subject.bus.probe();
+    await subject.store.append(FEED, [log()], created());
+    await heard.reach(3);
+    expect({ back, seqs: heard.seqs }).to.deep.equal({ back: 0, seqs: [3] });
+  });
+
+  it("that cannot be sent are refused", async () => {
+    proxy.cut({ refuse: true });
+    await until(() => !subject.link.ready);
+    const refused = await subject.bus.probe().catch((error: unknown) => error);
+    expect(refused).to.be.instanceOf(HubError).and.to.include({ code: "unavailable" });
+    proxy.accept();
+    await until(() => subject.link.ready);
+    await comesBack(subject.bus);
+  });
+
+  it("whose channel is refused come back when it is allowed", async () => {
+    const server = await startRedis();
+    const admin = new Redis(server.url);
+    await admin.call("ACL", "SETUSER", "hub", "on", ">secret", "~*", "resetchannels", "&g", "+@all");
+    const url = server.url.replace("redis://", "redis://hub:secret@");
+    const link = await RedisLink.open({ url, timeoutMs: 1_000, generationKey: "g" });
+    const errors: Error[] = [];
+    const keys = new Keys(freshPrefix());
+    const bus = await RedisBus.open({
+      ...{ redis: link, keys, instanceId: "hub-a" },
+      onError: (error) => errors.push(error),
+    });
+    expect(errors[0]?.message).to.match(/^NOPERM/);
+    expect(String(await bus.probe().catch((error: unknown) => error))).to.match(/NOPERM/);
+    await admin.call("ACL", "SETUSER", "hub", "allchannels");
+    await comesBack(bus);
+    await bus.close();
+    link.close();
+    admin.disconnect();
+    await server.stop();
+  });
+});
+
 describe("bus: Redis, when it refuses or is away", () => {
   let server: RedisServer;
   let link: RedisLink;
@@ -166,6 +239,7 @@ describe("bus: Redis, when it refuses or is away", () => {
     bus = await RedisBus.open({
       redis: link,
       keys: new Keys(freshPrefix()),
+      instanceId: "hub-a",
       onError: (error) => errors.push(error),
     });
   }
@@ -226,6 +300,20 @@ describe("bus: Redis, when it refuses or is away", () => {
   });
 });
 
+/** Resolves with the first probe that comes back; those before may be refused or lost. */
+async function comesBack(bus: Bus): Promise<void> {
+  let back = false;
+  const came = () => {
+    back = true;
+  };
+  await until(() => {
+    bus.probe().then(came, () => {});
+    return back;
+  });
+}
+
+/** Of feeds. */
 async function channels(raw: Redis, prefix: string): Promise<string[]> {
-  return ((await raw.call("PUBSUB", "SHARDCHANNELS", `${prefix}*`)) as string[]).sort();
+  const all = (await raw.call("PUBSUB", "SHARDCHANNELS", `${prefix}*`)) as string[];
+  return all.filter((channel) => !channel.startsWith(`${prefix}:probe:`)).sort();
 }

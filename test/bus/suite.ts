@@ -237,5 +237,26 @@ export function busSuite(name: string, open: Open): void {
       expect(heard.seqs).to.deep.equal([1, 2, 3, 4, 5]);
       expect(tenant.seqs).to.deep.equal([1, 2, 3, 4, 5]);
     });
+
+    it("brings a probe back, after it has said that it is on its way", async () => {
+      const said: string[] = [];
+      await subject.bus.probe(() => said.push("sent")).then(() => said.push("back"));
+      expect(said).to.deep.equal(["sent", "back"]);
+      await Promise.all(Array.from({ length: 20 }, () => subject.bus.probe()));
+      expect(subject.bus.held).to.equal(0);
+    });
+
+    it("reconnect() tells every feed that it is in force again; probes and events come as before", async () => {
+      const heard = await Promise.all([listen(subject.bus, FEED), listen(subject.bus, TENANT_FEED)]);
+      for (let round = 1; round <= 3; round++) {
+        subject.bus.reconnect();
+        for (const one of heard) await one.until(({ subscriptions }) => subscriptions > round);
+        await subject.bus.probe();
+        const { position } = await append(log());
+        await heard[0].reach(position?.seq as number);
+      }
+      expect(heard[0].seqs).to.deep.equal([1, 2, 3, 4]);
+      expect(subject.errors).to.deep.equal([]);
+    });
   });
 }

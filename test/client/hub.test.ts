@@ -27,7 +27,10 @@ describe("the SDK on a hub", () => {
     signToken(SECRET, { tenantId: "acme", role, subject: role, ttlSeconds: seconds });
 
   before(async () => {
-    hub = await startHub(loadConfig({ PORT: "0", JWT_SECRET: SECRET }), createLog({ level: "silent" }));
+    hub = await startHub(
+      loadConfig({ PORT: "0", JWT_SECRET: SECRET }),
+      createLog({ levels: { level: "silent", modules: {} } }),
+    );
   });
   after(() => hub.close());
   beforeEach(async () => {
@@ -174,7 +177,10 @@ describe("the SDK on a hub", () => {
     const { port } = new URL(hub.url);
     await hub.close();
     run.log("while away");
-    hub = await startHub(loadConfig({ PORT: port, JWT_SECRET: SECRET }), createLog({ level: "silent" }));
+    hub = await startHub(
+      loadConfig({ PORT: port, JWT_SECRET: SECRET }),
+      createLog({ levels: { level: "silent", modules: {} } }),
+    );
     expect(await trainer.flush()).to.equal(true);
     run.log("after");
     await trainer.flush();

@@ -2,20 +2,18 @@ import { expect } from "chai";
 import type { DeliveredEvent, EventType } from "../../src/protocol/types.ts";
 import {
   type Complaint,
-  compareNewest,
   judgeLog,
-  judgeNewest,
   judgeSameLog,
   judgeStored,
   judgeTenant,
   judgeTenantLog,
-  judgeTenantNewest,
   judgeView,
 } from "./checker.ts";
 import { crcOf } from "./events.ts";
 import {
   type Answered,
   type FeedLog,
+  type GapTold,
   type Mark,
   type Merged,
   mergeInto,
@@ -25,6 +23,8 @@ import {
   toldOf,
   type View,
 } from "./history.ts";
+import { compareNewest, comparePart, judgeNewest, judgeTenantNewest } from "./newest.ts";
+import { judgeThroughResets, pastsOf } from "./resets.ts";
 import { judgeHub } from "./verdict.ts";
 
 const EPOCH = "epoch-1";
@@ -299,6 +299,96 @@ describe("the checker", () => {
     });
   });
 
+  describe("of a feed that has begun anew complains about", () => {
+    const judge = (given: View, { others = [view()] }: { others?: View[] } = {}, end = anew()) =>
+      rules(judgeThroughResets(given, end, pastsOf([given, ...others], end).pasts));
+
+    it("nothing when the watcher was told, by a gap or by an answer, and went on from there", () => {
+      expect(judge(through(reset(20)), {})).to.be.empty;
+      expect(judge(through(notRecovered(20)), {})).to.be.empty;
+      expect(judge(through(reset(null), ANEW), {})).to.be.empty;
+    });
+
+    it("a watcher that stayed and was not told", () => {
+      expect(judge({ ...view(), stayed: true })).to.deep.equal(["I1"]);
+      expect(judge(view())).to.be.empty;
+    });
+
+    it("events of the new history that come without a word", () => {
+      const silent = { ...view(), entries: [...view().entries, ...ANEW], until: 23, untilEpoch: "epoch-2" };
+      expect(judge({ ...silent, stayed: true })).to.include.members(["I3", "I1"]);
+    });
+
+    it("events of the old history after the new one has begun", () => {
+      const { entries, ...rest } = through(reset(20));
+      expect(judge({ ...rest, entries: [...entries, durable(12)] })).to.deep.equal(["I3"]);
+      const back = [...entries, reset(12, EPOCH), durable(12), reset(23)];
+      expect(judge({ ...rest, entries: back })).to.include("I3");
+    });
+
+    it("what is missing before and after it was told", () => {
+      expect(judge(without(through(reset(20)), 6))).to.deep.equal(["I1"]);
+      expect(judge(without(through(reset(20)), 22))).to.deep.equal(["I1"]);
+      expect(judge(without(through(reset(null), ANEW), 21))).to.deep.equal(["I1"]);
+    });
+
+    it("nothing when the end of the old history did not come: that is what it was told", () => {
+      expect(judge(without(without(through(reset(20)), 12), 11))).to.be.empty;
+    });
+
+    it("an event that comes twice, in either history", () => {
+      expect(judge(inserted(through(reset(20)), 6, durable(6)))).to.deep.equal(["I2"]);
+      expect(judge(inserted(through(reset(20)), 22, ANEW[1] as Told))).to.deep.equal(["I2"]);
+    });
+
+    it("a gap for another reason", () => {
+      const gap = { ...reset(20).gap, reason: "overflow" as const };
+      const told = through({ kind: "gap", gap });
+      expect(judge(told)).to.include("I1");
+    });
+
+    it("two events at one position of a history that is gone", () => {
+      const other = replaced(view(), 6, durable(6, { n: 4, message: "another" }));
+      expect(rules(pastsOf([view(), other], anew()).complaints)).to.deep.equal(["I3"]);
+      expect(rules(pastsOf([view(), view()], anew()).complaints)).to.be.empty;
+    });
+
+    it("an acknowledged event that is gone without another epoch, but not one of the epoch before", () => {
+      const all = (epoch: string) => sent().map((one) => ({ ...one, epoch }));
+      const begun = () => true;
+      expect(rules(judgeStored(all(EPOCH), [{ ...log(), events: [], epoch: "epoch-2" }], begun))).to.be.empty;
+      expect(rules(judgeStored(all(EPOCH), [without(log(), 6)], begun))).to.deep.equal(["I1"]);
+      expect(rules(judgeStored(all("epoch-2"), [{ ...log(), events: [], epoch: "epoch-2" }]))).to.include(
+        "I1",
+      );
+      expect(rules(judgeStored(all(EPOCH), [{ ...log(), events: [], epoch: "epoch-2" }]))).to.include("I1");
+    });
+
+    it("a feed that is gone for good and a watcher that was told something else", () => {
+      const gone = { ...log(), epoch: "", seq: 0, events: [] };
+      const told = { ...view(), entries: [...view().entries, reset(null)], stayed: true };
+      expect(judge(told, {}, gone)).to.be.empty;
+      expect(judge({ ...view(), stayed: true }, {}, gone)).to.deep.equal(["I1"]);
+    });
+
+    it("progress of before the reset, and a value that was never published", () => {
+      const published: Newest = new Map([
+        ["/", { step: 2, loss: 0.25, stage: "warm-up", metrics: { a: 2, b: 1 } }],
+      ]);
+      const since = new Map([["/", { step: 2, loss: 0.25, metrics: { a: 2 } }]]);
+      const entries = [
+        progress(5, { step: 1, stage: "warm-up" }),
+        reset(20),
+        progress(9, { step: 2, loss: 0.25, metrics: { a: 2 } }),
+      ];
+      expect(rules(judgeNewest({ ...view(), entries }, since))).to.be.empty;
+      const silent = { ...view(), entries: entries.filter(({ kind }) => kind === "event") };
+      expect(rules(judgeNewest(silent, since))).to.deep.equal(["newest"]);
+      expect(rules(comparePart(since, published, "it"))).to.be.empty;
+      expect(rules(comparePart(new Map([["/", { step: 1 }]]), published, "it"))).to.deep.equal(["newest"]);
+    });
+  });
+
   it("of hubs complains about an end by itself, an error, and what is not a log line", () => {
     const fine = { name: "hub-0", deaths: [], output: ['{"level":"info","msg":"closing"}'] };
     expect(rules(judgeHub(fine))).to.be.empty;
@@ -406,6 +496,30 @@ function view(): View {
     },
     ...{ entries: [answer(0), ...told(1, 12)], until: 12 },
   };
+}
+
+/** What a feed holds that has begun anew: positions 21 to 23. */
+const ANEW: readonly Told[] = [21, 22, 23].map((seq) =>
+  toldFrom({ ...event(seq, { like: 2, n: seq }), epoch: "epoch-2" }),
+);
+
+function anew(): FeedLog {
+  return { ...log(), epoch: "epoch-2", seq: 23, events: [...ANEW] };
+}
+
+function reset(seq: number | null, epoch = "epoch-2"): GapTold {
+  const at = { epoch: seq === null ? null : epoch, seq: seq ?? 0 };
+  return { kind: "gap", gap: { type: "gap", feed: "job", job_id: JOB, ...at, reason: "reset" } };
+}
+
+function notRecovered(seq: number): Answered {
+  return answer(seq, { since: { epoch: EPOCH, seq: 12 }, recovered: false, epoch: "epoch-2" });
+}
+
+/** A watcher that has seen both histories, and was told in between. */
+function through(said: Answered | GapTold, after: readonly Told[] = ANEW): View {
+  const entries = [...view().entries, said, ...after];
+  return { ...view(), entries, until: 23, untilEpoch: "epoch-2", stayed: true };
 }
 
 type History = { entries: View["entries"] } | { events: Told[] };

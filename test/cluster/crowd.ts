@@ -1,4 +1,4 @@
-/** Who watches: 30 on each hub, of all kinds. */
+/** Who watches: as many on each hub, of all kinds. */
 import type { EventType } from "../../src/protocol/types.ts";
 import type { WatcherOptions } from "./watcher.ts";
 
@@ -9,10 +9,6 @@ export interface Member {
   options: Pick<WatcherOptions, "name" | "polling" | "jobId" | "types">;
 }
 
-const PER_HUB = 30;
-const TENANT = 3;
-const ALL = 3;
-const COMING_AND_GOING = 6;
 const TYPES: ReadonlyArray<readonly EventType[]> = [
   ["training_status", "training_progress"],
   ["training_status", "validation_result", "training_progress"],
@@ -22,15 +18,19 @@ const TYPES: ReadonlyArray<readonly EventType[]> = [
   ["training_status"],
 ];
 
-/** On each hub 3 on the tenant's feed, 3 on `"*"`, 24 on jobs by name (6 of them come and go); a third with `types`. */
-export function crowd(hubs: number, jobs: readonly string[]): Member[] {
+/**
+ * Of 10 on a hub 1 on the tenant's feed, 1 on `"*"`, 8 on jobs by name (2 of them come and go); a third polls, another
+ * third has `types`.
+ */
+export function crowd(hubs: number, jobs: readonly string[], perHub = 30): Member[] {
+  const tenth = Math.ceil(perHub / 10);
   const members: Member[] = [];
   for (let hub = 0; hub < hubs; hub++) {
-    for (let i = 0; i < PER_HUB; i++) {
+    for (let i = 0; i < perHub; i++) {
       const feed =
-        i < TENANT
+        i < tenth
           ? "tenant"
-          : i < TENANT + ALL
+          : i < tenth * 2
             ? "*"
             : (jobs[(i + Math.floor(i / jobs.length) + hub) % jobs.length] as string);
       // Counted across kinds, so that of each kind a third has types and another third polls.
@@ -38,7 +38,7 @@ export function crowd(hubs: number, jobs: readonly string[]): Member[] {
       const polling = (i + hub) % 3 === 0;
       members.push({
         hub,
-        comesAndGoes: i >= PER_HUB - COMING_AND_GOING,
+        comesAndGoes: i >= perHub - tenth * 2,
         options: {
           name: `${feed} ${hub}.${i}`,
           polling,

@@ -36,11 +36,11 @@ describe(`delivery by three hubs (CLUSTER_SEED=${seed})`, function () {
       redis = await startRedis({ cluster });
       run = new Run({ redis, build, seed, events, perSecond: PER_SECOND, trainersMove: cluster });
       await run.run();
-      const complaints = judge(run);
+      const complaints = judge(run.stage);
       console.log(`      ${figuresOf(run)}`);
       if (complaints.length > 0) {
         const lines = complaints.slice(0, SHOWN).map(({ rule, text }) => `${rule}: ${text}`);
-        const kept = keepHistory(run, complaints);
+        const kept = keepHistory(run.stage, complaints);
         throw new Error(
           `${complaints.length} complaints with CLUSTER_SEED=${seed}, history in ${kept}:\n${lines.join("\n")}`,
         );

@@ -2,7 +2,8 @@
 import type { Run } from "./run.ts";
 
 export function figuresOf(run: Run): string {
-  const { trainers, watchers, cuts } = run;
+  const { cuts } = run;
+  const { trainers, watchers } = run.stage;
   const sum = <T>(list: readonly T[], of: (one: T) => number) =>
     list.reduce((total, one) => total + of(one), 0);
   const delays = percentiles(run.delays);
@@ -23,7 +24,7 @@ export function figuresOf(run: Run): string {
 }
 
 /** Median, 99 %, worst. */
-function percentiles(values: readonly number[]): number[] {
+export function percentiles(values: readonly number[]): number[] {
   const sorted = Float64Array.from(values).sort();
   return [0.5, 0.99, 1].map((part) => Math.round(sorted[Math.ceil(part * sorted.length) - 1] ?? 0));
 }

@@ -26,6 +26,8 @@ export interface Sent {
   times: number;
   /** A hub has said that it is stored. */
   acked: boolean;
+  /** Of its job's feed, as the hub has said then. */
+  epoch?: string;
 }
 
 /** What `metadata` of every durable event of the load carries. */
@@ -76,12 +78,20 @@ export interface Answered {
   /** Another page follows. */
   more: boolean;
   /** Of a job. */
-  snapshot?: Pick<Snapshot, "seq" | "counts" | "latest" | "newest">;
+  snapshot?: JobState;
+  /** When it came, ms since 1970. */
+  at?: number;
 }
+
+export type JobState = Pick<Snapshot, "seq" | "counts" | "latest" | "newest">;
 
 export interface GapTold {
   kind: "gap";
   gap: Omit<Gap, "snapshot">;
+  /** Of a job. */
+  snapshot?: JobState;
+  /** When it came, ms since 1970. */
+  at?: number;
 }
 
 /** One watcher's sight of one feed, from its first answer on and through its reconnects. */
@@ -97,12 +107,17 @@ export interface View {
   entries: Array<Told | Answered | GapTold>;
   /** The hub has confirmed that everything up to here was delivered. */
   until: number;
+  /** Of that position. */
+  untilEpoch?: string;
+  /** Its watcher was there to the end, so it must have heard of whatever has become of the feed. */
+  stayed?: boolean;
 }
 
 /** A feed as it is stored in the end: its durable events. */
 export interface FeedLog {
   feed: "job" | "tenant";
   jobId: string;
+  /** '' when there is none: it was lost, and has not begun anew. */
   epoch: string;
   /** Its head. */
   seq: number;
@@ -113,11 +128,11 @@ export interface FeedLog {
 export class Texts {
   readonly #told = new Map<string, Told>();
 
-  /** `event` is what the text says. */
-  intern(text: string, event: DeliveredEvent): Told {
+  /** `event` is what the text says, where it has been parsed already. */
+  intern(text: string, event?: DeliveredEvent): Told {
     const known = this.#told.get(text);
     if (known) return known;
-    const told = toldOf(text, event);
+    const told = toldOf(text, event ?? (JSON.parse(text) as DeliveredEvent));
     this.#told.set(text, told);
     return told;
   }

@@ -4,13 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Complaint } from "./checker.ts";
 import type { Told, View } from "./history.ts";
-import type { Run } from "./run.ts";
+import type { Stage } from "./stage.ts";
 
 /**
  * Writes one JSON object a line, into a new folder below the one that CLUSTER_HISTORY names (default: the system's
  * temporary folder), and answers its path.
  */
-export function keepHistory(run: Run, complaints: readonly Complaint[]): string {
+export function keepHistory(run: Stage, complaints: readonly Complaint[]): string {
   const folder = mkdtempSync(join(process.env.CLUSTER_HISTORY ?? tmpdir(), "trainwire-history-"));
   const write = (name: string, lines: readonly unknown[]) =>
     writeFileSync(join(folder, name), lines.map((line) => `${JSON.stringify(line)}\n`).join(""));

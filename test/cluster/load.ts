@@ -23,6 +23,13 @@ export interface TrainerOptions {
   breaks: number;
   /** Conflation keys that this trainer alone writes. */
   keys: ReadonlyArray<{ product?: string; rank?: number }>;
+  /** Makes no more events from then on. */
+  end?: AbortSignal;
+  /**
+   * Jobs in turn, and to each one durable event and one of progress by turns, in batches of no least size: how long
+   * something takes then does not depend on the luck of the load.
+   */
+  steady?: boolean;
 }
 
 interface Item {
@@ -55,6 +62,8 @@ export class Trainer {
   /** Calls without an answer. */
   losses = 0;
   refusals = 0;
+  /** How often each code was the answer to a whole call or one of its events. */
+  readonly codes = new Map<string, number>();
   /** Called once, when the next batch has gone out. */
   onNextSent: (() => void) | undefined;
   readonly #options: TrainerOptions;
@@ -81,10 +90,12 @@ export class Trainer {
     const total = durable + progress;
     await connected(this.#socket);
     const started = performance.now();
-    while (this.#made < total || this.#queue.length > 0) {
+    const least = this.#options.steady ? 1 : BATCH.least;
+    const makes = () => this.#made < total && !this.#options.end?.aborted;
+    while (makes() || this.#queue.length > 0) {
       const due = Math.min(total, Math.floor(((performance.now() - started) / 1_000) * perSecond));
-      while (this.#made < due) this.#queue.push(this.#make(this.#made++ / total));
-      if (this.#queue.length < BATCH.least && this.#made < total) await sleep(PACE_MS);
+      while (makes() && this.#made < due) this.#queue.push(this.#make(this.#made++ / total));
+      if (this.#queue.length < least && makes()) await sleep(PACE_MS);
       else await this.#publishNext();
     }
   }
@@ -103,9 +114,12 @@ export class Trainer {
   }
 
   #make(part: number): Item {
-    const { random, jobs, keys, marker } = this.#options;
-    const jobId = random.pick(jobs(part));
-    const isDurable = random.int(0, this.#durableLeft + this.#progressLeft) < this.#durableLeft;
+    const { random, jobs, keys, marker, steady } = this.#options;
+    const list = jobs(part);
+    const jobId = steady ? (list[this.#made % list.length] as string) : random.pick(list);
+    const isDurable = steady
+      ? Math.floor(this.#made / list.length) % 2 === 0
+      : random.int(0, this.#durableLeft + this.#progressLeft) < this.#durableLeft;
     if (isDurable) {
       this.#durableLeft--;
       const guard = random.chance(UNGUARDED) ? "none" : random.chance(0.2) ? "id" : "producer";
@@ -165,16 +179,19 @@ export class Trainer {
     } else this.faults.push(`${this.#options.name}: ${answer.error.code}: ${answer.error.message}`);
   }
 
-  async #settle(batch: readonly Item[], { accepted, duplicates, refused }: PublishAnswer): Promise<void> {
+  async #settle(batch: readonly Item[], answer: PublishAnswer): Promise<void> {
+    const { accepted, duplicates, refused, positions } = answer;
     this.duplicates += duplicates;
     const errors = new Map(refused.map((error) => [error.index, error]));
     const again: Item[] = [];
     for (const [index, item] of batch.entries()) {
       const error = errors.get(index);
       if (!error) {
-        if (item.sent) item.sent.acked = true;
-      } else if (error.temporary) again.push(item);
-      else this.faults.push(`${this.#options.name}: ${error.code}: ${error.message}`);
+        if (item.sent) acknowledge(item.sent, positions[item.sent.jobId]?.epoch);
+      } else if (error.temporary) {
+        this.#refused(error.code);
+        again.push(item);
+      } else this.faults.push(`${this.#options.name}: ${error.code}: ${error.message}`);
     }
     if (accepted + duplicates + refused.length !== batch.length) {
       this.faults.push(`${this.#options.name}: ${batch.length} events sent, the answer counts others`);
@@ -183,6 +200,10 @@ export class Trainer {
     this.refusals += again.length;
     this.#again(again);
     await sleep(BUSY_MS);
+  }
+
+  #refused(code: string): void {
+    this.codes.set(code, (this.codes.get(code) ?? 0) + 1);
   }
 
   #again(items: readonly Item[]): void {
@@ -232,6 +253,11 @@ export class Trainer {
       reconnectionDelayMax: 500,
     });
   }
+}
+
+function acknowledge(sent: Sent, epoch: string | undefined): void {
+  sent.acked = true;
+  if (epoch !== undefined) sent.epoch = epoch;
 }
 
 function connected(socket: Socket): Promise<void> {

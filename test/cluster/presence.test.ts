@@ -1,6 +1,6 @@
-/** Presence when hubs die or hang: real processes, default settings. */
+/** Presence and status when hubs die or hang: real processes, default settings. */
 import { expect } from "chai";
-import type { DeliveredEvent, PresenceAnswer } from "../../src/protocol/types.ts";
+import type { DeliveredEvent, PresenceAnswer, StatusAnswer } from "../../src/protocol/types.ts";
 import { client, line, SECRET, type TestClient, token } from "../support/hub.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { until } from "../support/until.ts";
@@ -11,7 +11,7 @@ const HUBS = 3;
 /** Only against hanging; the time is printed. */
 const CEILING_MS = 15_000;
 
-describe("presence on three hubs", function () {
+describe("presence and status on three hubs", function () {
   this.timeout(60_000);
   let build: HubBuild;
   let redis: RedisServer;
@@ -94,6 +94,33 @@ describe("presence on three hubs", function () {
     await hubs[2]?.start();
     others.push(...(await watching(2, 1)));
     await becomes("6 user-0 user-1 user-2", others);
+  });
+
+  it("a hub that is killed vanishes from the status of the others, and is there once when it has started again", async () => {
+    const status = async () => {
+      const headers = { authorization: `Bearer ${token("watcher")}` };
+      const reply = await fetch(`${hubs[0]?.url}/api/v1/status`, { headers });
+      return (await reply.json()) as StatusAnswer;
+    };
+    const becomes = async (names: string, watchers: number) => {
+      const start = performance.now();
+      for (let now = ""; now !== `${names} ${watchers}`; ) {
+        const { instances, connections } = await status();
+        now = `${instances.map(({ instance_id }) => instance_id).join(" ")} ${connections.watchers}`;
+        if (performance.now() - start > CEILING_MS) throw new Error(`the status stays ${now}`);
+      }
+      return Math.round(performance.now() - start);
+    };
+    await watching(0, 1);
+    await watching(2, 4);
+    await becomes("hub-0 hub-1 hub-2", 5);
+    await hubs[2]?.kill();
+    console.log(`      gone ${await becomes("hub-0 hub-1", 1)} ms after the kill`);
+    await hubs[2]?.start();
+    await watching(2, 1);
+    await becomes("hub-0 hub-1 hub-2", 2);
+    await hubs[1]?.stop();
+    await becomes("hub-0 hub-2", 2);
   });
 
   it("a hub that hangs is missed, and is back when it goes on", async () => {

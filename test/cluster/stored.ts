@@ -5,7 +5,9 @@ import type {
   Cursor,
   DeliveredEvent,
   Gap,
+  InstanceStatus,
   Snapshot,
+  StatusAnswer,
   SubscribeAnswer,
   SubscribeRequest,
 } from "../../src/protocol/types.ts";
@@ -18,25 +20,22 @@ export interface Access {
   token: string;
 }
 
-export async function readSnapshot(access: Access, jobId: string): Promise<Snapshot> {
-  return (await get<{ job: Snapshot }>(access, pathOf(access, jobId))).job;
+/** `undefined` when there is no such job. */
+export async function findSnapshot(access: Access, jobId: string): Promise<Snapshot | undefined> {
+  return (await find<{ job: Snapshot }>(access, pathOf(access, jobId)))?.job;
 }
 
-/** The part of `/api/v1/status` that the runs look at. */
-export interface HubStatus {
-  feeds: number;
-  subscriptions: number;
-  events: { heals: number; gaps: number };
-  connections: { connections: number; watchers: number; trainers: number };
+/** What the hub that is asked says of itself. */
+export async function readStatus(access: Access): Promise<InstanceStatus> {
+  const { instance_id, instances } = await get<StatusAnswer>(access, "/api/v1/status");
+  return instances.find((each) => each.instance_id === instance_id) as InstanceStatus;
 }
 
-export async function readStatus(access: Access): Promise<HubStatus> {
-  return await get<HubStatus>(access, "/api/v1/status");
-}
-
-/** All durable events of a job, by HTTP pages. */
+/** All durable events of a job, by HTTP pages; none of a job that is not there. */
 export async function readJob(access: Access, jobId: string): Promise<FeedLog> {
-  const { epoch } = await readSnapshot(access, jobId);
+  const snapshot = await findSnapshot(access, jobId);
+  if (!snapshot) return { feed: "job", jobId, epoch: "", seq: 0, events: [] };
+  const { epoch } = snapshot;
   return await readPages(jobId, { epoch, seq: 0 }, (since) =>
     get<SubscribeAnswer>(access, `${pathOf(access, jobId)}/events?since=${since.epoch}:${since.seq}`),
   );
@@ -92,10 +91,17 @@ function pathOf({ tenantId }: Access, jobId: string): string {
   return `/api/v1/tenants/${tenantId}/training/jobs/${jobId}`;
 }
 
-async function get<Body>({ url, token }: Access, path: string): Promise<Body> {
+async function get<Body>(access: Access, path: string): Promise<Body> {
+  const body = await find<Body>(access, path);
+  if (body === undefined) throw new Error(`${path}: not found`);
+  return body;
+}
+
+async function find<Body>({ url, token }: Access, path: string): Promise<Body | undefined> {
   const response = await fetch(url + path, {
     headers: { authorization: `Bearer ${token}` },
   });
+  if (response.status === 404) return undefined;
   if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
   return (await response.json()) as Body;
 }

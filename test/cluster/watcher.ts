@@ -1,9 +1,8 @@
 /**
- * A watcher with the plain Socket.IO client, which follows PROTOCOL.md and no more: it applies answers in the
+ * A watcher on a plain Socket.IO client, which follows PROTOCOL.md and no more: it applies answers in the
  * acknowledgement, keeps a cursor per feed, and subscribes again with `since` after every reconnect. It judges
  * nothing; it writes down the very text of each delivery.
  */
-import { io, type Socket } from "socket.io-client";
 import type {
   Answer,
   Cursor,
@@ -16,16 +15,22 @@ import type {
   SubscribeAllAnswer,
   SubscribeAnswer,
   SubscribeRequest,
+  Welcome,
 } from "../../src/protocol/types.ts";
-import type { Texts, View } from "./history.ts";
+import type { JobState, Texts, Told, View } from "./history.ts";
+import { type OpenSocket, plainSocket, type SocketTarget, type WatcherSocket } from "./socket.ts";
 
 export interface WatcherOptions {
   name: string;
   url: string;
   token: string;
   tenantId: string;
-  /** Begins with long polling, as browsers behind strict proxies do. */
-  polling: boolean;
+  /** Begins with long polling, as browsers behind strict proxies do; or stays with it. */
+  polling: boolean | "only";
+  /** Default: with socket.io-client. */
+  open?: OpenSocket;
+  /** Default: impatient. */
+  reconnect?: SocketTarget["reconnect"];
   /** A job, `"*"`, or absent for the tenant's feed. */
   jobId?: string;
   types?: readonly EventType[];
@@ -35,7 +40,26 @@ export interface WatcherOptions {
 }
 
 const TENANT = "";
+/** The cursor of a feed that is not there: when it begins, everything of it. */
+const START: Cursor = { epoch: "", seq: 0 };
 const RETRY_MS = 100;
+const RECONNECT = { delayMs: 100, delayMaxMs: 1_000 };
+
+/** What happened to a watcher since a moment that it was told to mark. */
+export interface SinceMark {
+  /** ms since 1970. */
+  at: number;
+  /** The instance that it was connected to at that moment. */
+  instance: string;
+  /** It has lost its connection, or had none. */
+  lost: boolean;
+  /** How many `recoveries` there were by then. */
+  outages: number;
+  /** ms until it lost its connection, for the first time. */
+  lostAfter: number | undefined;
+  /** ms until the first durable event came that was stored after that moment. */
+  recovery: number | undefined;
+}
 
 export class Watcher {
   readonly options: WatcherOptions;
@@ -44,14 +68,17 @@ export class Watcher {
   readonly faults: string[] = [];
   deliveries = 0;
   reconnects = 0;
+  /** Of its connection, the last one when there is none. */
+  instance = "";
+  since: SinceMark | undefined;
   /** ms from each lost connection to the last page of the answer that followed. */
   readonly recoveries: number[] = [];
   readonly #types: ReadonlySet<EventType> | undefined;
   readonly #open = new Map<string, View>();
   readonly #cursors = new Map<string, Cursor>();
-  readonly #socket: Socket;
-  /** Texts of event packets that the client has not handed out yet. */
-  #packets: string[] = [];
+  readonly #socket: WatcherSocket;
+  /** Told when the connection goes. */
+  readonly #gone = new Set<() => void>();
   #wants = false;
   #history = 0;
   #joined: (() => void) | undefined;
@@ -63,22 +90,16 @@ export class Watcher {
   constructor(options: WatcherOptions) {
     this.options = options;
     this.#types = options.types && new Set(options.types);
-    this.#socket = io(options.url, {
-      auth: { token: options.token },
-      transports: options.polling ? ["polling", "websocket"] : ["websocket"],
-      forceNew: true,
-      reconnectionDelay: 100,
-      reconnectionDelayMax: 1_000,
-    });
-    this.#socket.io.on("open", () => this.#opened());
-    this.#socket.onAny((name: string, argument: unknown) => this.#received(name, argument));
-    this.#socket.on("connect", () => {
-      if (++this.#connection > 1) this.reconnects++;
-      if (this.#wants) this.#subscribe(this.#request());
-    });
-    this.#socket.on("disconnect", () => {
-      if (this.#wants) this.#lostAt ??= performance.now();
-    });
+    const { open = plainSocket, reconnect = RECONNECT, url, token, polling } = options;
+    this.#socket = open(
+      { url, token, polling, reconnect },
+      {
+        connected: () => this.#opened(),
+        disconnected: () => this.#closed(),
+        event: (name, text, argument) => this.#received(name, text, argument),
+        fault: (text) => this.faults.push(text),
+      },
+    );
   }
 
   get connected(): boolean {
@@ -86,8 +107,19 @@ export class Watcher {
   }
 
   /** The last position of a feed that the hub has confirmed. */
-  until(feed: string): number {
-    return this.#open.get(feed)?.until ?? 0;
+  until(feed: string): Cursor {
+    const view = this.#open.get(feed);
+    return { epoch: view?.untilEpoch ?? "", seq: view?.until ?? 0 };
+  }
+
+  /** Whether it knows that the feed is not there. */
+  knowsNothing(feed: string): boolean {
+    return (this.#cursors.get(feed) ?? START).epoch === "";
+  }
+
+  /** From now on it must know what has become of its feeds. */
+  stay(): void {
+    for (const view of this.#open.values()) view.stayed = true;
   }
 
   /** Resolves with the last page of the answer, however many reconnects that takes. */
@@ -111,17 +143,27 @@ export class Watcher {
   /** As a closed browser tab. */
   close(): void {
     this.#wants = false;
-    this.#socket.disconnect();
+    this.#socket.close();
     this.#left(true);
+  }
+
+  /** Begins to measure `since` this moment, now or a little earlier. */
+  mark(at: number): void {
+    this.since = {
+      ...{ at, instance: this.instance, lost: !this.connected, outages: this.recoveries.length },
+      ...{ lostAfter: undefined, recovery: undefined },
+    };
   }
 
   /** Where the hub says that each subscription stands: everything up to there has come before this answer. */
   async ping(): Promise<Position[]> {
     const answer = (await this.#call("ping", {})) as Answer<PingAnswer> | undefined;
     if (!answer?.ok) return [];
-    for (const { feed, job_id, seq } of answer.data.positions) {
+    for (const { feed, job_id, epoch, seq } of answer.data.positions) {
       const view = this.#open.get(feed === "tenant" ? TENANT : (job_id as string));
-      if (view) view.until = Math.max(view.until, seq);
+      if (!view) continue;
+      view.until = view.untilEpoch === epoch ? Math.max(view.until, seq) : seq;
+      view.untilEpoch = epoch;
     }
     return answer.data.positions;
   }
@@ -133,35 +175,48 @@ export class Watcher {
   }
 
   #opened(): void {
-    this.#packets = [];
-    this.#socket.io.engine.on("data", (packet) => {
-      if (typeof packet === "string" && packet.startsWith("2[")) this.#packets.push(packet);
-    });
+    if (++this.#connection > 1) this.reconnects++;
+    if (this.#wants) this.#subscribe(this.#request());
   }
 
-  #received(name: string, argument: unknown): void {
-    const packet = this.#packets.shift() ?? "";
-    const start = `2["${name}",`;
-    if (!packet.startsWith(start))
-      this.faults.push(`${name} came without its packet: ${packet.slice(0, 80)}`);
-    if (name === "welcome" || name === "closing") return;
-    if (name === "position") this.#advance(argument as Position);
-    else if (name === "gap") this.#gap(argument as Gap);
-    else if (name === "refused") this.faults.push(`refused: ${JSON.stringify(argument)}`);
-    else this.#deliver(packet.slice(start.length, -1), argument as DeliveredEvent);
+  #closed(): void {
+    if (this.#wants) this.#lostAt ??= performance.now();
+    if (this.since) {
+      this.since.lost = true;
+      this.since.lostAfter ??= Date.now() - this.since.at;
+    }
+    for (const gone of [...this.#gone]) gone();
   }
 
-  #deliver(text: string, event: DeliveredEvent): void {
+  /** `argument` is what the text says, where it has been parsed already. */
+  #received(name: string, text: string, argument: unknown): void {
+    const said = <Argument>() => (argument ?? JSON.parse(text)) as Argument;
+    if (name === "welcome") this.instance = said<Welcome>().instance_id;
+    else if (name === "closing" || name === "draining") return;
+    else if (name === "position") this.#advance(said<Position>());
+    else if (name === "gap") this.#gap(said<Gap>());
+    else if (name === "refused") this.faults.push(`refused: ${text}`);
+    else this.#deliver(this.options.texts.intern(text, argument as DeliveredEvent | undefined));
+  }
+
+  #deliver(told: Told): void {
     this.deliveries++;
-    const view = this.#view(event.feed, event.job_id);
+    const view = this.#view(told.feed, told.jobId);
     if (!view || this.#silent) {
-      this.faults.push(`an event of a feed that it does not watch: ${text.slice(0, 200)}`);
+      this.faults.push(`an event of a feed that it does not watch: ${told.text.slice(0, 200)}`);
       return;
     }
-    const told = this.options.texts.intern(text, event);
-    view.entries.push(told);
-    this.#advance(event);
+    this.#take(view, told);
+    this.#reach(view.jobId, told.epoch, told.seq);
     this.options.onDelay?.(Date.now() - told.receivedAt);
+  }
+
+  #take(view: View, told: Told): void {
+    view.entries.push(told);
+    const { since } = this;
+    if (since && since.recovery === undefined && told.durable && told.receivedAt >= since.at) {
+      since.recovery = Date.now() - since.at;
+    }
   }
 
   /** Who follows all jobs gets new ones without an answer, from their start. */
@@ -183,13 +238,19 @@ export class Watcher {
     return view;
   }
 
-  #gap({ snapshot: _, ...gap }: Gap): void {
-    this.#view(gap.feed, gap.job_id)?.entries.push({ kind: "gap", gap });
+  #gap({ snapshot: given, ...gap }: Gap): void {
+    const snapshot = given && "counts" in given && shortened(given);
+    const told = { kind: "gap" as const, gap, at: Date.now(), ...(snapshot && { snapshot }) };
+    this.#view(gap.feed, gap.job_id)?.entries.push(told);
     if (gap.epoch !== null) this.#advance({ ...gap, epoch: gap.epoch });
+    else this.#cursors.set(gap.feed === "tenant" ? TENANT : (gap.job_id as string), START);
   }
 
   #advance({ feed, job_id, epoch, seq }: Position): void {
-    const key = feed === "tenant" ? TENANT : (job_id as string);
+    this.#reach(feed === "tenant" ? TENANT : (job_id as string), epoch, seq);
+  }
+
+  #reach(key: string, epoch: string, seq: number): void {
     const before = this.#cursors.get(key);
     if (before?.epoch === epoch && before.seq >= seq) return;
     this.#cursors.set(key, { epoch, seq });
@@ -207,17 +268,15 @@ export class Watcher {
       return this.#cursors.size === 0 ? request : { ...request, since: Object.fromEntries(this.#cursors) };
     }
     const since = this.#cursors.get(jobId ?? TENANT);
-    if (since) return { ...request, since };
-    return {
-      ...request,
-      ...(jobId !== undefined && { wait: true }),
-      ...(this.#history > 0 && { history: this.#history }),
-    };
+    const wait = jobId !== undefined && (since ?? START).epoch === "" && { wait: true };
+    if (since) return { ...request, ...wait, since };
+    return { ...request, ...wait, ...(this.#history > 0 && { history: this.#history }) };
   }
 
   #subscribe(request: SubscribeRequest): void {
     const connection = this.#connection;
-    this.#socket.emit("subscribe", request, (answer: Answer<SubscribeAnswer | SubscribeAllAnswer>) => {
+    this.#socket.emit("subscribe", request, (said) => {
+      const answer = said as Answer<SubscribeAnswer | SubscribeAllAnswer>;
       if (answer.ok) {
         this.#silent = false;
         if ("jobs" in answer.data) this.#applyAll(answer.data);
@@ -227,7 +286,8 @@ export class Watcher {
           if (connection === this.#connection && this.connected && this.#wants)
             this.#subscribe(this.#request());
         }, RETRY_MS);
-      } else this.faults.push(`subscribe: ${answer.error.code}: ${answer.error.message}`);
+      } else if (answer.error.code === "job_not_found" && this.#forget()) this.#subscribe(this.#request());
+      else this.faults.push(`subscribe: ${answer.error.code}: ${answer.error.message}`);
     });
   }
 
@@ -243,6 +303,18 @@ export class Watcher {
     else this.#isThere();
   }
 
+  /** The job that it has a cursor of is gone: it waits for one that begins anew. False when it has none. */
+  #forget(): boolean {
+    const key = this.options.jobId ?? TENANT;
+    const view = this.#open.get(key);
+    const since = this.#cursors.get(key);
+    if (!view || !since || since.epoch === "") return false;
+    const answer = { epoch: null, seq: 0, recovered: false, since, events: 0, more: false };
+    view.entries.push({ kind: "answer", ...answer, at: Date.now() });
+    this.#cursors.set(key, START);
+    return true;
+  }
+
   #isThere(): void {
     if (this.#lostAt !== undefined) this.recoveries.push(performance.now() - this.#lostAt);
     this.#lostAt = undefined;
@@ -256,36 +328,35 @@ export class Watcher {
     const snapshot = page.snapshot && "counts" in page.snapshot && shortened(page.snapshot);
     view.entries.push({
       ...{ kind: "answer", epoch, seq, recovered, events: events.length, more: page.more ?? false },
+      at: Date.now(),
       ...(since && { since }),
       ...(history && { history }),
       ...(snapshot && { snapshot }),
     });
     for (const item of events) {
       if (item.type === "gap") this.#gap(item as Gap);
-      else view.entries.push(this.options.texts.intern(JSON.stringify(item), item as DeliveredEvent));
+      else this.#take(view, this.options.texts.intern(JSON.stringify(item), item as DeliveredEvent));
     }
-    if (epoch !== null) this.#cursors.set(key, page.next ?? { epoch, seq });
+    this.#cursors.set(key, epoch === null ? START : (page.next ?? { epoch, seq }));
   }
 
   /** `undefined` when the connection went before the answer came. */
   #call(verb: "unsubscribe" | "ping", request: object): Promise<unknown> {
     if (!this.connected) return Promise.resolve(undefined);
     return new Promise((resolve) => {
-      const gone = () => resolve(undefined);
-      this.#socket.once("disconnect", gone);
-      this.#socket.emit(verb, request, (answer: unknown) => {
-        this.#socket.off("disconnect", gone);
+      const gone = () => {
+        this.#gone.delete(gone);
+        resolve(undefined);
+      };
+      this.#gone.add(gone);
+      this.#socket.emit(verb, request, (answer) => {
+        this.#gone.delete(gone);
         resolve(answer);
       });
     });
   }
 }
 
-function shortened({
-  seq,
-  counts,
-  latest,
-  newest,
-}: Snapshot): Pick<Snapshot, "seq" | "counts" | "latest" | "newest"> {
+function shortened({ seq, counts, latest, newest }: Snapshot): JobState {
   return { seq, counts, latest, newest };
 }

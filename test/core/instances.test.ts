@@ -40,6 +40,7 @@ describe("core/instances", () => {
     const instances = new Instances({
       registry,
       timeoutMs: TIMEOUT,
+      report: () => "{}",
       onAnew: () => anew++,
       onForgotten: (jobs) => inherited.push(...jobs),
       onError: unforeseen,
@@ -76,12 +77,44 @@ describe("core/instances", () => {
     const instances = new Instances({
       registry,
       timeoutMs: TIMEOUT,
+      report: () => "{}",
       onAnew() {},
       onForgotten() {},
       onError: unforeseen,
     });
     await instances.close();
     expect(left).to.equal(1);
+  });
+
+  it("report at once when they are new, then at most once a second, and beat on when that fails", async () => {
+    const registry = new MemoryRegistry({ instanceId: "hub-a" });
+    const reports: number[] = [];
+    registry.report = async () => {
+      reports.push(performance.now());
+      throw new HubError("storage_full");
+    };
+    let beats = 0;
+    const { beat } = registry;
+    registry.beat = () => {
+      beats++;
+      return beat.call(registry);
+    };
+    const instances = new Instances({
+      registry,
+      timeoutMs: TIMEOUT,
+      report: () => "{}",
+      onAnew() {},
+      onForgotten() {},
+      onError: unforeseen,
+    });
+    closing.push(() => instances.close());
+    await until(() => reports.length === 1);
+    expect(beats).to.equal(1);
+    await until(() => reports.length === 2);
+    expect(beats).to.be.above(5);
+    expect((reports[1] as number) - (reports[0] as number)).to.be.at.least(999);
+    await instances.report();
+    expect(reports).to.have.length(3);
   });
 
   it("log what nobody foresaw, and go on", async () => {

@@ -267,6 +267,7 @@ describe("core/presence", () => {
           },
         }),
         timeoutMs: TIMEOUT,
+        report: () => "{}",
         onAnew: () => here.again(),
         onForgotten: (jobs) => here.inherit(jobs),
         onError: unforeseen,

@@ -101,6 +101,12 @@ export class ScriptedBus implements Bus {
     return this.published.filter((each) => each.feed === feedId(feed)).map(({ event }) => event);
   }
 
+  async probe(onSent?: () => void): Promise<void> {
+    onSent?.();
+  }
+
+  reconnect(): void {}
+
   async close(): Promise<void> {}
 }
 
@@ -186,6 +192,7 @@ export function scripted({ store: storeOptions, ...rest }: ScriptedOptions = {})
     instanceTimeoutMs: 3_000,
     staleMs: 60_000,
     lostMs: 900_000,
+    probeIntervalMs: 1_000,
     registry: new MemoryRegistry({ instanceId: "hub-test" }),
     ...rest,
     store,

@@ -10,7 +10,7 @@ interface Routed {
   router?: { stack: Array<{ path: string | RegExp; methods: string[] }> };
 }
 
-const OPEN = ["/healthz", "/readyz"];
+const OPEN = ["/healthz", "/readyz", "/metrics"];
 
 describe("http: access", () => {
   let hub: TestHub;
@@ -22,7 +22,7 @@ describe("http: access", () => {
       hub: hub.hub,
       auth: createAuth({ secret: SECRET }),
       corsOrigins: [],
-      status: () => ({}),
+      metrics: async () => ({ type: "text/plain", text: "" }),
     };
     routes = createApp(options)
       .middleware.flatMap((each) => (each as Routed).router?.stack ?? [])
@@ -43,7 +43,14 @@ describe("http: access", () => {
     expect(
       routes.filter(({ method }) => method !== "HEAD").map(({ method, path }) => `${method} ${path}`),
     ).to.include.members([
-      ...["GET /healthz", "GET /readyz", "GET /api/v1/status", `GET ${jobs}`, `POST ${jobs}`],
+      ...[
+        "GET /healthz",
+        "GET /readyz",
+        "GET /api/v1/status",
+        "GET /api/ws/status",
+        `GET ${jobs}`,
+        `POST ${jobs}`,
+      ],
       ...[`GET ${jobs}/:job_id`, `GET ${jobs}/:job_id/events`, `POST ${jobs}/:job_id/events`],
       `GET ${jobs}/:job_id/series`,
     ]);

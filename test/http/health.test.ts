@@ -1,10 +1,12 @@
-/** Probes, the instance's status, compressed answers. */
-
+/** Probes, and compressed answers. */
 import { once } from "node:events";
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { gunzipSync } from "node:zlib";
 import { expect } from "chai";
+import { Redis } from "ioredis";
+import { freshPrefix, plainRedis } from "../support/hooks.ts";
 import { line, lines, startTestHub, type TestHub, token, until } from "../support/hub.ts";
+import { hasSubscribed, TcpProxy } from "../support/proxy.ts";
 import { type RedisServer, startRedis } from "../support/redis.ts";
 import { expectError, JOBS, request } from "./request.ts";
 
@@ -12,7 +14,7 @@ describe("http: health", () => {
   describe("without Redis", () => {
     let hub: TestHub;
     before(async () => {
-      hub = await startTestHub({ env: { TRAINWIRE_INSTANCE_ID: "hub-1" } });
+      hub = await startTestHub();
     });
     after(() => hub.close());
 
@@ -24,20 +26,6 @@ describe("http: health", () => {
         const ready = await request(hub, "/readyz", { role: null, headers });
         expect([ready.status, ready.json]).to.deep.equal([200, { status: "ok" }]);
       }
-    });
-
-    it("status tells of this instance", async () => {
-      await hub.publish([line("run"), { type: "nonsense" }]);
-      const watcher = await hub.watcher();
-      await watcher.subscribe({ job_id: "run" });
-      await watcher.refused("nonsense", {});
-      const { status, json } = await request(hub, "/api/v1/status", { role: "watcher" });
-      expect(status).to.equal(200);
-      expect(json).to.deep.include({ instance_id: "hub-1", store: "ready", feeds: 1, subscriptions: 1 });
-      expect(json.uptime_seconds).to.be.within(0, 60);
-      expect(json.memory_bytes).to.be.above(1_000_000);
-      expect(json.events).to.include({ published: 1, refused: 1 });
-      expect(json.connections).to.deep.include({ watchers: 1, trainers: 0, refused: { unknown_verb: 1 } });
     });
 
     it("long answers come compressed to those who can read it, short ones as they are", async () => {
@@ -62,14 +50,14 @@ describe("http: health", () => {
       redis = await startRedis();
       hub = await startTestHub({ redis, env: { TRAINWIRE_REDIS_TIMEOUT_MS: "1000" } });
       const running = hub;
-      const ready = async () => (await request(running, "/readyz", { role: null })).json.status as string;
+      const ready = async () => (await readiness(running)).split(" ")[1];
       await hub.publish(line("run"));
-      expect(await ready()).to.equal("ok");
+      await until("ready", async () => (await ready()) === "ok");
       await redis.kill();
       await until("degraded", async () => (await ready()) === "degraded");
-      expect((await request(hub, "/readyz", { role: null })).status).to.equal(200);
+      expect(await readiness(hub)).to.equal("200 degraded");
       expect((await request(hub, "/healthz", { role: null })).json).to.deep.equal({ status: "ok" });
-      expect((await request(hub, "/api/v1/status")).json.store).to.equal("unavailable");
+      expect((await request(hub, "/api/v1/status")).json.instances[0].state).to.equal("degraded");
       for (const path of [JOBS, `${JOBS}/run`, `${JOBS}/run/events`, `${JOBS}/run/series`]) {
         const reply = await request(hub, path);
         expectError(reply, "unavailable");
@@ -87,7 +75,94 @@ describe("http: health", () => {
       await redis?.stop();
     }
   });
+
+  it("readyz: 200 degraded and back while Redis hangs, healthz as ever", async () => {
+    const redis = await startRedis();
+    const hub = await startTestHub({ redis, env: { TRAINWIRE_PROBE_INTERVAL_MS: "100" } });
+    try {
+      await until("ready", async () => (await readiness(hub)) === "200 ok");
+      redis.pause();
+      await until("degraded", async () => (await readiness(hub)) === "200 degraded");
+      expect((await request(hub, "/healthz", { role: null })).status).to.equal(200);
+      redis.resume();
+      await until("ready", async () => (await readiness(hub)) === "200 ok");
+      expect(hub.hub.probe.reconnects).to.equal(0);
+    } finally {
+      redis.resume();
+      await hub.close();
+      await redis.stop();
+    }
+  });
+
+  it("readyz: 503 starting until the hub has heard itself", async () => {
+    const redis = await startRedis();
+    const admin = new Redis(redis.url);
+    const prefix = freshPrefix();
+    const setUser = (...rules: string[]) => admin.call("ACL", "SETUSER", "hub", ...rules);
+    let hub: TestHub | undefined;
+    try {
+      // Its probes, and they alone, are refused.
+      const channels = [`&${prefix}:generation`, `&${prefix}:sockets*`];
+      await setUser("on", ">secret", "~*", "+@all", "resetchannels", ...channels);
+      const url = redis.url.replace("redis://", "redis://hub:secret@");
+      hub = await startTestHub({ redis: { url }, prefix, expected: /probe failed/ });
+      for (let i = 0; i < 20; i++) expect(await readiness(hub)).to.equal("503 starting");
+      expect((await request(hub, "/healthz", { role: null })).status).to.equal(200);
+      await setUser("allchannels");
+      await until("ready", async () => (await readiness(hub as TestHub)) === "200 ok");
+    } finally {
+      await hub?.close();
+      admin.disconnect();
+      await redis.stop();
+    }
+  });
+
+  it("readyz: 503 deaf while what is published does not come back; watchers miss nothing", async () => {
+    const proxy = await TcpProxy.open(await plainRedis());
+    const redis = { url: `redis://127.0.0.1:${proxy.port}` };
+    const hub = await startTestHub({ redis, env: { TRAINWIRE_PROBE_INTERVAL_MS: "200" } });
+    try {
+      await until("ready", async () => (await readiness(hub)) === "200 ok");
+      await hub.publish(line("run"));
+      const watcher = await hub.watcher();
+      await watcher.subscribe({ job_id: "run" });
+      proxy.swallow({ only: hasSubscribed });
+      await hub.publish(line("run"));
+      await until("deaf", async () => {
+        // Also the new connections.
+        proxy.swallow({ only: hasSubscribed });
+        return (await readiness(hub)) === "503 deaf";
+      });
+      expect((await request(hub, "/healthz", { role: null })).status).to.equal(200);
+      await until("ready", async () => (await readiness(hub)) === "200 ok");
+      await watcher.reach(3);
+      await hub.publish(line("run"));
+      await watcher.reach(4);
+      expect(watcher.events().map(({ seq }) => seq)).to.deep.equal([3, 4]);
+      expect(hub.hub.probe.reconnects).to.be.above(0);
+      expect(hub.log.join()).to.include("connecting the subscriptions anew");
+    } finally {
+      await hub.close();
+      await proxy.close();
+    }
+  });
+
+  it("readyz: 503 draining, whatever else is", async () => {
+    const hub = await startTestHub();
+    hub.hub.startDraining();
+    hub.hub.startDraining();
+    expect(await readiness(hub)).to.equal("503 draining");
+    expect((await request(hub, "/healthz", { role: null })).status).to.equal(200);
+    await hub.close();
+  });
 });
+
+/** The whole answer: it tells nothing else. */
+async function readiness(hub: TestHub): Promise<string> {
+  const { status, json } = await request(hub, "/readyz", { role: null });
+  expect(json).to.have.all.keys("status");
+  return `${status} ${json.status}`;
+}
 
 async function raw(
   hub: TestHub,

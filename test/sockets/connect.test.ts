@@ -5,6 +5,7 @@ import { signToken } from "../../src/auth.ts";
 import { CLOSES } from "../../src/protocol/codes.ts";
 import { LIMITS, wireName } from "../../src/protocol/limits.ts";
 import type { Closing, Welcome } from "../../src/protocol/types.ts";
+import { expectError, request } from "../http/request.ts";
 import {
   client,
   line,
@@ -16,6 +17,8 @@ import {
   token,
   until,
 } from "../support/hub.ts";
+import { refusedUpgrade } from "../support/upgrade.ts";
+import { expectNoRoom, POLLING, WEBSOCKET } from "./new-session.ts";
 
 describe("sockets: connect", () => {
   let hub: TestHub;
@@ -193,16 +196,80 @@ describe("sockets: connect", () => {
     await until("both are gone", async () => (await status()).watchers + (await status()).trainers === 0);
   });
 
-  it("refuses connections beyond TRAINWIRE_MAX_CONNECTIONS, and takes them again", async () => {
+  it("ends session ids with the hub's name, which a load balancer finds them by; sockets have ids of their own", async () => {
+    for (const transport of ["websocket", "polling"]) {
+      const watcher = client(hub.url, token("watcher"), "/", { transports: [transport] });
+      const { client_id } = await watcher.connected();
+      expect(watcher.socket.io.engine.id).to.match(/^[\w-]{20}\.hub-7$/);
+      expect(client_id).to.match(/^[\w-]{20}$/);
+      watcher.close();
+    }
+  });
+
+  it("refuses connections beyond TRAINWIRE_MAX_CONNECTIONS with 503, and takes them again", async () => {
     const small = await startTestHub({ env: { TRAINWIRE_MAX_CONNECTIONS: "1" } });
     const first = await small.watcher();
+    await expectNoRoom(small, "too_many_connections");
     const second = client(small.url, token("watcher"));
     await second.next("connect_error");
     second.close();
+    // Those that are there are not concerned.
+    await first.good("ping", {});
     first.close();
     await until("there is room", () => small.io.engine.clientsCount === 0);
     await small.watcher();
     await small.close();
+  });
+
+  it("refuses another origin with 403 on both transports, and does not ask to try again", async () => {
+    const origin = "https://evil.example";
+    const polled = await request(hub, POLLING, { role: null, headers: { origin } });
+    expectError(polled, "origin_not_allowed");
+    const { status, body, headers } = await refusedUpgrade(`${hub.url}${WEBSOCKET}`, { origin });
+    expect({ status, body }).to.deep.equal({ status: 403, body: polled.json });
+    expect([polled.headers.get("retry-after"), headers["retry-after"]]).to.deep.equal([null, undefined]);
+  });
+
+  it("answers 400 to a session that it does not know", async () => {
+    const sid = `${"a".repeat(20)}.hub-8`;
+    const { status, json } = await request(hub, `${POLLING}&sid=${sid}`, { role: null });
+    expect({ status, json }).to.deep.equal({ status: 400, json: { code: 1, message: "Session ID unknown" } });
+  });
+
+  for (const transports of [["polling"], ["polling", "websocket"]]) {
+    it(`a client whose session is unknown begins anew by itself (${transports.join(", ")})`, async () => {
+      const { engine } = hub.io;
+      const sessions: Array<{ id: string; close(discard: true): void }> = [];
+      const forget = (session: (typeof sessions)[number]) => {
+        sessions.push(session);
+        // As on another hub, or after a restart: every later request of the session meets that.
+        const { clients } = engine as unknown as { clients: object };
+        if (sessions.length === 1) Reflect.deleteProperty(clients, session.id);
+      };
+      engine.on("connection", forget);
+      const reconnecting = { reconnection: true, reconnectionDelay: 5, reconnectionDelayMax: 10 };
+      const watcher = client(hub.url, token("watcher"), "/", { transports, ...reconnecting });
+      await watcher.next("welcome");
+      expect(sessions.length).to.be.above(1);
+      expect(watcher.socket.io.engine.id).to.equal(sessions.at(-1)?.id);
+      engine.off("connection", forget);
+      watcher.close();
+      sessions[0]?.close(true);
+    });
+  }
+
+  it("close() tells both namespaces of one connection", async () => {
+    const ending = await startTestHub();
+    const watcher = client(ending.url, token("watcher"), "/", { forceNew: true });
+    await watcher.connected();
+    const trainer = watcher.socket.io.socket("/trainer", { auth: { token: token("trainer") } });
+    await new Promise((resolve) => trainer.once("welcome", resolve));
+    const told = Promise.all([
+      watcher.next<Closing>("closing"),
+      new Promise<Closing>((resolve) => trainer.once("closing", resolve)),
+    ]);
+    await ending.close();
+    expect((await told).map(({ reason }) => reason)).to.deep.equal(["shutdown", "shutdown"]);
   });
 
   it("close() tells every client why before it ends its connection", async () => {

@@ -226,13 +226,14 @@ describe("sockets: a token that allows other jobs, while something is read", () 
     emit: (name: string, value: object) => void sent.push({ name, value }),
   };
   let hub: ReturnType<typeof scripted>;
-  let connection: { socket: never; identity: Identity };
+  let connection: { socket: never; outbox: never; identity: Identity };
   let watcher: Watcher;
 
   beforeEach(async () => {
     sent.length = 0;
     hub = scripted();
-    connection = { socket: socket as never, identity: WATCHER };
+    const outbox = { behind: false, write: socket.conn.write, count() {} };
+    connection = { socket: socket as never, outbox: outbox as never, identity: WATCHER };
     watcher = new Watcher(connection, hub.hub);
     await hub.publish({ ...bare(), job_id: "a" }, { ...bare(), job_id: "b" });
   });

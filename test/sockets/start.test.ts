@@ -14,7 +14,11 @@ import { SECRET } from "../support/hub.ts";
 import { freePort } from "../support/ports.ts";
 import { startRedis } from "../support/redis.ts";
 
-const log = createLog({ level: "silent", pretty: false, destination: { write() {} } });
+const log = createLog({
+  levels: { level: "silent", modules: {} },
+  pretty: false,
+  destination: { write() {} },
+});
 
 async function failure(env: Record<string, string>): Promise<Error> {
   const config = loadConfig({ PORT: "0", JWT_SECRET: SECRET, ...env });

@@ -37,6 +37,12 @@ class FakeSocket {
   }
 }
 
+/** Nobody is behind here: what is written goes out. */
+function connectionOf(socket: FakeSocket): Connection {
+  const outbox = { behind: false, write: socket.conn.write, count() {} };
+  return { socket, identity: WATCHER, outbox } as unknown as Connection;
+}
+
 describe("sockets/watcher", () => {
   let hub: Scripted;
   let socket: FakeSocket;
@@ -46,7 +52,7 @@ describe("sockets/watcher", () => {
     stopClock();
     hub = scripted({ store: { maxLogLines: 2 } });
     socket = new FakeSocket();
-    watcher = new Watcher({ socket, identity: WATCHER } as unknown as Connection, hub.hub);
+    watcher = new Watcher(connectionOf(socket), hub.hub);
   });
   afterEach(async () => {
     watcher.close();
@@ -129,7 +135,7 @@ describe("sockets/watcher", () => {
     await hub.publish(line(), { ...line(), job_id: "b" });
     for (const request of [{ job_id: "job" }, {}, { job_id: "*" }, { job_id: "none", wait: true }]) {
       for (const call of ["heads", "job", "jobs"]) {
-        const own = new Watcher({ socket, identity: WATCHER } as unknown as Connection, hub.hub);
+        const own = new Watcher(connectionOf(socket), hub.hub);
         hub.store.around = (each, moment) => {
           if (each === call && moment === "after") own.close();
         };

@@ -165,6 +165,8 @@ for (const [kind, server] of [
       await a.share(JOB, one("ann"));
       await a.announce(JOB, { id: "t", rank: 0 });
       await a.lease("work", MINUTE);
+      await a.report("a");
+      await b.report("b");
       for (const key of await subject.allKeys()) expect(await subject.raw.pttl(key), key).to.be.above(0);
       await b.leave();
       for (const silent of await silentFor(a)) await a.forget(silent);
@@ -188,6 +190,54 @@ for (const [kind, server] of [
       await registry.beat();
       for (const key of keys) expect(await raw.pttl(key), key).to.be.above(2 * MINUTE);
       await renewing.close();
+    });
+
+    it("reports are of those that have beaten within the time-out, wherever one asks", async () => {
+      await a.report("a");
+      await b.report("b");
+      expect((await a.reports()).sort()).to.deep.equal(["a", "b"]);
+      await subject.silence("hub-b", MINUTE + 1);
+      for (const each of [a, b]) expect(await each.reports()).to.deep.equal(["a"]);
+      await b.beat();
+      expect((await a.reports()).sort()).to.deep.equal(["a", "b"]);
+    });
+
+    it("a forgotten instance's report goes with it, and what it still says of itself then", async () => {
+      const { raw, keys } = subject;
+      await a.report("a");
+      await b.report("b");
+      await subject.silence("hub-b", MINUTE + 1);
+      for (const silent of await silentFor(a)) await a.forget(silent);
+      expect(await raw.hvals(keys.reports)).to.deep.equal(["a"]);
+      await b.report("late");
+      expect(await a.reports()).to.deep.equal(["a"]);
+      expect(await raw.hvals(keys.reports)).to.deep.equal(["a"]);
+      await b.beat();
+      await b.report("back");
+      expect((await a.reports()).sort()).to.deep.equal(["a", "back"]);
+    });
+
+    it("an instance that leaves takes its report along", async () => {
+      await a.report("a");
+      await b.report("b");
+      await b.leave();
+      expect(await subject.raw.hvals(subject.keys.reports)).to.deep.equal(["a"]);
+    });
+
+    it("of a hub that has started again only the report of now counts", async () => {
+      await b.report("killed");
+      const again = await subject.another("hub-b");
+      await again.beat();
+      await again.report("started");
+      expect(await a.reports()).to.deep.equal(["started"]);
+    });
+
+    it("reports expire with the rest, and each renews them", async () => {
+      const { raw, keys } = subject;
+      await a.report("a");
+      await raw.pexpire(keys.reports, MINUTE);
+      await b.report("b");
+      expect(await raw.pttl(keys.reports)).to.be.above(2 * MINUTE);
     });
 
     it("a lease is one instance's until it is over", async () => {

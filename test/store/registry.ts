@@ -143,6 +143,18 @@ export function registrySuite(name: string, open: () => Promise<RegistrySubject>
       expect((await registry.beat()).anew).to.equal(true);
     });
 
+    it("reports() tell the newest of who is there, until it leaves", async () => {
+      expect(await registry.reports()).to.deep.equal([]);
+      await registry.beat();
+      expect(await registry.reports()).to.deep.equal([]);
+      await registry.report('{"n":1}');
+      await registry.report('{"n":2,"text":"ü\\u2028"}');
+      await registry.beat();
+      expect(await registry.reports()).to.deep.equal(['{"n":2,"text":"ü\\u2028"}']);
+      await registry.leave();
+      expect(await registry.reports()).to.deep.equal([]);
+    });
+
     it("lease() is this instance's, as often as it asks", async () => {
       expect(await registry.lease("work", HOUR)).to.equal(true);
       expect(await registry.lease("work", HOUR)).to.equal(true);

@@ -97,7 +97,12 @@ export async function openRedis(
   const client = async () => {
     const link = await RedisLink.open({ url: server.url, timeoutMs, generationKey: keys.generation });
     links.push(link);
-    const bus = await RedisBus.open({ redis: link, keys, onError: (error) => errors.push(error) });
+    const bus = await RedisBus.open({
+      redis: link,
+      keys,
+      instanceId: "hub-a",
+      onError: (error) => errors.push(error),
+    });
     return { link, bus, store: new RedisStore({ ...OPTIONS, ...options, redis: wrap(link), keys }) };
   };
   const raw = new Redis(direct.url, { maxRetriesPerRequest: null, retryStrategy: () => 20 });

@@ -16,6 +16,7 @@ import type {
   Welcome,
 } from "../../src/protocol/types.ts";
 import { startHub } from "../../src/server.ts";
+import type { LogLevels } from "../../src/settings.ts";
 import { freshPrefix, plainRedis } from "./hooks.ts";
 
 export const SECRET = "a-secret-of-the-tests-0123456789";
@@ -40,17 +41,21 @@ export interface TestHubOptions {
   /** Hubs with the same prefix are one system; default: one of its own. */
   prefix?: string;
   env?: Record<string, string>;
+  /** Default: `warn`. */
+  levels?: LogLevels;
   /** Lines of level `error` that the test provokes; any other fails `close`. */
   expected?: RegExp;
 }
 
 export interface TestHub {
   readonly url: string;
+  /** Of TRAINWIRE_METRICS_PORT, if that is set. */
+  readonly metricsUrl: string | undefined;
   readonly hub: Hub;
   /** Socket.IO's own server, for what no client sees: rooms. */
   readonly io: Server;
   readonly prefix: string;
-  /** Lines of the log from level `warn` on. */
+  /** Lines of the log. */
   readonly log: readonly string[];
   token: typeof token;
   /** A connected client; `close` closes it. */
@@ -58,11 +63,14 @@ export interface TestHub {
   trainer(options?: TokenOptions & { role?: Role }): Promise<TestClient>;
   /** Publishes through the core, past the sockets. */
   publish(events: unknown, options?: TokenOptions): Promise<PublishAnswer>;
+  /** Asks everybody to leave; `close` is still to come. */
+  drain(): Promise<void>;
   close(): Promise<void>;
 }
 
 export async function startTestHub(options: TestHubOptions = {}): Promise<TestHub> {
   const { redis = "memory", prefix = freshPrefix(), env = {}, expected = /(?!)/ } = options;
+  const { levels = { level: "warn", modules: {} } } = options;
   const url = redis === "plain" ? (await plainRedis()).url : redis === "memory" ? undefined : redis.url;
   const log: string[] = [];
   const config = loadConfig({
@@ -76,7 +84,7 @@ export async function startTestHub(options: TestHubOptions = {}): Promise<TestHu
   });
   const destination = { write: (line: string) => void log.push(line) };
   const { result: running, made } = await capturing(() =>
-    startHub(config, createLog({ level: "warn", pretty: false, destination })),
+    startHub(config, createLog({ levels, pretty: false, destination })),
   );
   const clients: TestClient[] = [];
   const connect = async (namespace: string, given: string) => {
@@ -87,6 +95,7 @@ export async function startTestHub(options: TestHubOptions = {}): Promise<TestHu
   };
   return {
     url: running.url,
+    metricsUrl: running.metricsUrl,
     hub: running.hub,
     io: made,
     prefix,
@@ -105,6 +114,7 @@ export async function startTestHub(options: TestHubOptions = {}): Promise<TestHu
       };
       return await running.hub.publish(identity, events);
     },
+    drain: () => running.drain(),
     close: async () => {
       for (const each of clients) each.close();
       await running.close();

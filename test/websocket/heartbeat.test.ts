@@ -1,19 +1,13 @@
 /** `/ws/heartbeat`: who gets in, what comes, when it ends; and every other upgrade. */
 import { once } from "node:events";
-import { request as httpRequest } from "node:http";
 import { connect, type Socket } from "node:net";
 import { expect } from "chai";
 import WebSocket, { type ClientOptions } from "ws";
 import { CLOSES } from "../../src/protocol/codes.ts";
 import { startTestHub, type TestHub, token, until } from "../support/hub.ts";
+import { HANDSHAKE, refusedUpgrade } from "../support/upgrade.ts";
 
 const PATH = "/ws/heartbeat";
-const HANDSHAKE = {
-  connection: "Upgrade",
-  upgrade: "websocket",
-  "sec-websocket-version": "13",
-  "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
-};
 
 interface Message {
   type: string;
@@ -51,31 +45,6 @@ class Heart {
     await until("the close", () => this.closed !== undefined);
     return this.closed as { code: number; reason: string };
   }
-}
-
-interface Reply {
-  status: number;
-  body: { ok: boolean; error: { code: string; message: string; temporary: boolean } };
-  headers: Record<string, string | string[] | undefined>;
-}
-
-/** Asks for an upgrade and reads why it was refused. */
-function refused(url: string, headers: Record<string, string> = {}): Promise<Reply> {
-  return new Promise((resolve, reject) => {
-    const request = httpRequest(url, { headers: { ...HANDSHAKE, ...headers } });
-    request.on("upgrade", (_, socket) => {
-      socket.destroy();
-      reject(new Error("the upgrade was taken"));
-    });
-    request.on("response", async (response) => {
-      const chunks: Buffer[] = [];
-      for await (const chunk of response) chunks.push(chunk as Buffer);
-      const body = JSON.parse(String(Buffer.concat(chunks))) as Reply["body"];
-      resolve({ status: response.statusCode ?? 0, body, headers: response.headers });
-    });
-    request.on("error", reject);
-    request.end();
-  });
 }
 
 async function tcp(hub: TestHub, ...texts: string[]): Promise<Socket> {
@@ -151,7 +120,7 @@ describe("/ws/heartbeat", () => {
       [`${PATH}?token=${ended}`, "token_expired"],
     ] as const;
     for (const [path, code] of cases) {
-      const { status, body, headers } = await refused(`${hub.url}${path}`);
+      const { status, body, headers } = await refusedUpgrade(`${hub.url}${path}`);
       expect([status, body.ok, body.error.code, body.error.temporary]).to.deep.equal([
         401,
         false,
@@ -161,14 +130,14 @@ describe("/ws/heartbeat", () => {
       expect(headers["www-authenticate"]).to.equal("Bearer");
       expect(JSON.stringify(body)).to.not.include(ended);
     }
-    const { status } = await refused(`${hub.url}${PATH}`, { authorization: `Bearer ${ended}` });
+    const { status } = await refusedUpgrade(`${hub.url}${PATH}`, { authorization: `Bearer ${ended}` });
     expect(status).to.equal(401);
   });
 
   it("refuses the pages of other origins, and takes its own and those of CORS_ORIGINS", async () => {
     const url = `${hub.url}${PATH}?token=${token("watcher")}`;
     for (const origin of ["https://evil.example", "null", "::"]) {
-      const { status, body } = await refused(url, { origin });
+      const { status, body } = await refusedUpgrade(url, { origin });
       expect([status, body.error.code]).to.deep.equal([403, "origin_not_allowed"]);
     }
     for (const origin of ["https://friend.example", hub.url]) {
@@ -196,6 +165,26 @@ describe("/ws/heartbeat", () => {
     expect(performance.now() - before).to.be.below(3_000);
     expect(await heart.ended()).to.deep.equal({ code: CLOSES.shutdown.code, reason: "shutdown" });
     raw.destroy();
+  });
+
+  it("leaves one after the other when the hub drains, and lets nobody else in", async () => {
+    const windowMs = 1_000;
+    const draining = await startTestHub({ env: { TRAINWIRE_DRAIN_MS: String(windowMs) } });
+    const hearts = await Promise.all(Array.from({ length: 12 }, () => Heart.open(draining)));
+    const from = performance.now();
+    const over = draining.drain();
+    const left = hearts.map(async (heart) => {
+      expect(await heart.ended()).to.deep.equal({ code: 4000, reason: "shutdown" });
+      return performance.now() - from;
+    });
+    const { status, body, headers } = await refusedUpgrade(
+      `${draining.url}${PATH}?token=${token("watcher")}`,
+    );
+    expect([status, body.error.code, headers["retry-after"]]).to.deep.equal([503, "draining", "1"]);
+    const times = await Promise.all(left);
+    expect(new Set(times.map((ms) => Math.round(ms / 50))).size).to.be.above(3);
+    await over;
+    await draining.close();
   });
 
   it("closes who sends too much: a large message, many messages, many ping frames", async () => {
@@ -231,7 +220,7 @@ describe("/ws/heartbeat", () => {
     const small = await startTestHub({ env: { TRAINWIRE_MAX_CONNECTIONS: "2" } });
     const heart = await Heart.open(small);
     const watcher = await small.watcher();
-    const { status, body, headers } = await refused(`${small.url}${PATH}?token=${token("watcher")}`);
+    const { status, body, headers } = await refusedUpgrade(`${small.url}${PATH}?token=${token("watcher")}`);
     expect([status, body.error.code, body.error.temporary]).to.deep.equal([
       503,
       "too_many_connections",
@@ -260,7 +249,7 @@ describe("/ws/heartbeat", () => {
       ["upgrade", "h2c"],
       ["sec-websocket-protocol", ","],
     ] as const) {
-      const { status, body } = await refused(url, { [name]: value });
+      const { status, body } = await refusedUpgrade(url, { [name]: value });
       expect([status, body.error.code], name).to.deep.equal([400, "malformed"]);
     }
   });
@@ -277,7 +266,7 @@ describe("/ws/heartbeat", () => {
       "/%",
     ]) {
       const before = performance.now();
-      const { status, body } = await refused(`${hub.url}${path}`);
+      const { status, body } = await refusedUpgrade(`${hub.url}${path}`);
       expect([status, body.error.code], path).to.deep.equal([404, "unknown_verb"]);
       expect(performance.now() - before, path).to.be.below(900);
     }

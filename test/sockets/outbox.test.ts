@@ -1,0 +1,114 @@
+import { expect } from "chai";
+import { Outbox, Outboxes } from "../../src/sockets/outbox.ts";
+import { until } from "../support/hub.ts";
+
+/** Engine.IO's side, as far as an outbox sees it. */
+class FakeConn {
+  readonly transport = { writable: true };
+  writeBuffer: Array<{ data: string }> = [];
+  readonly handed: string[] = [];
+
+  write(data: string): void {
+    this.writeBuffer.push({ data });
+    if (this.transport.writable) this.#hand();
+  }
+
+  /** The batch before has gone; the next one, if there is any, goes on its way. */
+  sent(): void {
+    this.transport.writable = true;
+    if (this.writeBuffer.length > 0) this.#hand();
+  }
+
+  #hand(): void {
+    this.handed.push(...this.writeBuffer.map(({ data }) => data));
+    this.writeBuffer = [];
+    this.transport.writable = false;
+  }
+}
+
+const KB = "x".repeat(1_024);
+
+describe("sockets/outbox", () => {
+  let conn: FakeConn;
+  let all: Outboxes;
+  let outbox: Outbox;
+  let slow: number;
+
+  beforeEach(() => {
+    conn = new FakeConn();
+    all = new Outboxes({ holdBytes: 10 * 1_024, slowBytes: 20 * 1_024 });
+    slow = 0;
+    outbox = new Outbox(conn, all, () => {
+      slow++;
+    });
+  });
+  afterEach(() => {
+    outbox.close();
+    expect(all.behind).to.equal(0);
+  });
+
+  const write = (count: number) => {
+    for (let i = 0; i < count; i++) outbox.write(KB);
+  };
+
+  it("counts the batch that is on its way and what waits behind it, and forgets what has gone", () => {
+    write(3);
+    expect(outbox.bytes).to.equal(3 * 1_024);
+    conn.sent();
+    expect(outbox.bytes).to.equal(2 * 1_024);
+    conn.sent();
+    expect(outbox.bytes).to.equal(0);
+  });
+
+  it("a client that takes each batch is never behind, however much it gets", () => {
+    for (let i = 0; i < 200; i++) {
+      write(5);
+      conn.sent();
+      expect(outbox.behind).to.equal(false);
+    }
+    expect(conn.handed).to.have.length.above(990);
+  });
+
+  it("counts what others write to the connection, once", () => {
+    write(1);
+    conn.write(KB);
+    outbox.count();
+    outbox.count();
+    expect(outbox.bytes).to.equal(2 * 1_024);
+  });
+
+  it("is behind above the first limit, until half of it is left", async () => {
+    write(11);
+    expect(outbox.behind).to.equal(true);
+    expect(all.behind).to.equal(1);
+    conn.sent();
+    conn.sent();
+    await until("the sweep", () => !outbox.behind);
+    expect(all.behind).to.equal(0);
+    expect(slow).to.equal(0);
+  });
+
+  it("is slow when it stays above the second limit for a sweep; what waits is dropped", async () => {
+    write(22);
+    expect(slow).to.equal(0);
+    await until("slow", () => slow === 1);
+    expect(conn.writeBuffer).to.deep.equal([]);
+    write(5);
+    expect(conn.writeBuffer, "nothing is written any more").to.deep.equal([]);
+    expect(slow).to.equal(1);
+  });
+
+  it("a burst of one turn that goes at once is not slow", async () => {
+    write(22);
+    conn.sent();
+    conn.sent();
+    await until("the sweep", () => !outbox.behind);
+    expect(slow).to.equal(0);
+  });
+
+  it("above twice the limit it does not wait for a sweep", async () => {
+    write(42);
+    await new Promise(setImmediate);
+    expect(slow).to.equal(1);
+  });
+});
