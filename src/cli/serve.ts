@@ -35,13 +35,12 @@ async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
     const drains = signal === "SIGTERM" && config.redisUrl !== undefined;
     const { drainMs, shutdownMs } = config;
     log.info({ signal, ...(drains && { drain_ms: drainMs }) }, drains ? "draining" : "closing");
-    const late = setTimeout(() => process.exit(1), shutdownMs + (drains ? drainMs : 0)).unref();
+    setTimeout(() => process.exit(1), shutdownMs + (drains ? drainMs : 0)).unref();
     await Promise.all([trainer?.stop(), drains && running.drain()]);
     if (drains) log.info("drained");
     await running.close();
     // A process that is about to end no longer catches the signal's double.
     await new Promise((resolve) => setTimeout(resolve, SAME_SIGNAL_MS));
-    clearTimeout(late);
   };
   let first: { signal: NodeJS.Signals; at: number } | undefined;
   for (const name of SIGNALS) {

@@ -12,7 +12,7 @@ import { LEFT_OUT_MS, writeConf } from "./nginx.ts";
 import { Output } from "./output.ts";
 import { hubPart, nginxPart, type Part, redisPart } from "./parts.ts";
 import { freePort, isFree } from "./ports.ts";
-import { findPrograms } from "./programs.ts";
+import { findPrograms, type Programs } from "./programs.ts";
 import { Reaper } from "./reaper.ts";
 
 export interface ClusterOptions {
@@ -57,7 +57,7 @@ export class Cluster {
   readonly folder: string;
   readonly #options: ClusterOptions;
   readonly #log: Log;
-  readonly #programs: { redis: string; nginx: string };
+  readonly #programs: Programs;
   readonly #reaper: Reaper;
   readonly #outputs: Record<"redis" | "nginx" | "access", Output>;
   readonly #trim: NodeJS.Timeout;
@@ -70,10 +70,10 @@ export class Cluster {
   #rolling: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: ClusterOptions) {
+  private constructor(options: ClusterOptions, programs: Programs) {
     this.#options = options;
     this.#log = options.log.module("cluster");
-    this.#programs = findPrograms(options.env.PATH ?? "");
+    this.#programs = programs;
     this.failed = new Promise((resolve) => {
       this.#fail = (reason) => {
         this.#hasFailed = true;
@@ -103,9 +103,10 @@ export class Cluster {
    * @throws Error in one line: a program is missing, the port is taken, a process does not come up, `signal`.
    */
   static async start(options: ClusterOptions): Promise<Cluster> {
-    const { port = 0, signal } = options;
+    const { port = 0, env, signal } = options;
+    const programs = findPrograms(env.PATH ?? "");
     if (port !== 0 && !(await isFree(port))) throw new Error(taken(port));
-    const cluster = new Cluster(options);
+    const cluster = new Cluster(options, programs);
     const abort = () => void cluster.close("SIGINT", FAILED_GRACE_MS);
     signal?.addEventListener("abort", abort);
     try {

@@ -14,7 +14,7 @@ export interface HubAddress {
 /** How long a hub that has refused or hung is left out. */
 export const LEFT_OUT_MS = 2_000;
 
-/** `nginx/hubs.conf`: an upstream for each hub, three of all hubs, and the map from session ids to hubs. */
+/** `nginx/hubs.conf`: an upstream for each hub, four of all hubs, and the map from session ids to hubs. */
 export function hubsConf(hubs: readonly HubAddress[]): string {
   const servers = hubs.map(
     ({ address }) => `  server ${address} max_fails=1 fail_timeout=${LEFT_OUT_MS / 1_000}s;`,
@@ -32,6 +32,14 @@ ${hubs.map(({ name, address }) => `upstream ${name} { server ${address} max_fail
 ${all("hubs_by_load", "least_conn")}
 ${all("hubs_by_route", "hash $trainwire_route consistent")}
 ${all("hubs_for_http", "least_conn")}
+
+# All of them, and none left out: for when the others are left out, all. A WebSocket counts as well served only when it
+# ends, so a hub that is back gets one every ${LEFT_OUT_MS / 1_000} s until something short has gone well.
+upstream hubs_any {
+  zone hubs_any 256k;
+  least_conn;
+${hubs.map(({ address }) => `  server ${address} max_fails=0;`).join("\n")}
+}
 
 # A session's hub is the last label of its id; ids of unknown hubs go where first requests go, and are refused there.
 map $arg_sid $trainwire_hub {

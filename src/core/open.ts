@@ -127,7 +127,9 @@ export async function readPage(options: ReadOptions): Promise<PageRead> {
   if (page.epoch === null) {
     if (name.jobId !== undefined && !request.wait) throw new HubError("job_not_found");
     const snapshot = name.jobId === undefined ? { jobs: [] } : null;
-    const answer = { ...base, epoch: null, seq: 0, recovered: since === undefined, snapshot, events: [] };
+    // Who asks for everything from the start of what has not begun has lost nothing.
+    const recovered = (since?.epoch ?? "") === "";
+    const answer = { ...base, epoch: null, seq: 0, recovered, snapshot, events: [] };
     return { answer, items: [], waiting: name.jobId !== undefined };
   }
   if (since ? isLost(page, filter) : !request.history) {

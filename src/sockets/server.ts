@@ -103,6 +103,7 @@ export class Sockets {
     sockets.#serve("/trainer", (role) => role === "trainer" || role === "admin");
     sockets.#io.attach(options.server);
     sockets.#nameSessions();
+    sockets.#boundCloses();
     sockets.#checkRequests();
     return sockets;
   }
@@ -251,6 +252,13 @@ export class Sockets {
     const { engine } = this.#io;
     const random = engine.generateId.bind(engine);
     engine.generateId = (request: IncomingMessage) => `${random(request)}.${this.#options.hub.instanceId}`;
+  }
+
+  /** Who polls is told with the next poll. Engine.IO waits 30 s for it, and a process with it, also when nobody is there. */
+  #boundCloses(): void {
+    this.#io.engine.on("connection", ({ transport }: Socket["conn"]) => {
+      if (transport.name === "polling") Object.assign(transport, { closeTimeout: GRACE_MS });
+    });
   }
 
   /**

@@ -38,7 +38,24 @@ export function durableEvent(
   mark: Omit<Mark, "crc">,
   type: EventType = random.pick(MIX),
 ): PublishedEvent & { metadata: Mark & { [key: string]: string | number } } {
-  const data = DATA[type as keyof typeof DATA](random, mark.n);
+  return marked(type, jobId, mark, DATA[type as keyof typeof DATA](random, mark.n));
+}
+
+/** A log line of so many characters. */
+export function largeEvent(
+  jobId: string,
+  mark: Omit<Mark, "crc">,
+  characters: number,
+): ReturnType<typeof durableEvent> {
+  return marked("log", jobId, mark, { message: "x".repeat(characters), line: mark.n });
+}
+
+function marked(
+  type: EventType,
+  jobId: string,
+  mark: Omit<Mark, "crc">,
+  data: EventMap[keyof typeof DATA],
+): ReturnType<typeof durableEvent> {
   return { type, job_id: jobId, data, metadata: { ...mark, crc: crcOf(data) } };
 }
 

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { io, type Socket } from "socket.io-client";
 import type { Answer, PublishAnswer, PublishedEvent } from "../../src/protocol/types.ts";
-import { durableEvent, lastStatus, progressData } from "./events.ts";
+import { durableEvent, largeEvent, lastStatus, progressData } from "./events.ts";
 import { keyOf, mergeInto, type Newest, type Sent } from "./history.ts";
 import type { Random } from "./random.ts";
 
@@ -21,6 +21,8 @@ export interface TrainerOptions {
   perSecond: number;
   /** Part of the calls after which its connection breaks, before the answer or after it. */
   breaks: number;
+  /** Its durable events are log lines of so many characters. */
+  large?: number;
   /** Conflation keys that this trainer alone writes. */
   keys: ReadonlyArray<{ product?: string; rank?: number }>;
   /** Makes no more events from then on. */
@@ -114,7 +116,7 @@ export class Trainer {
   }
 
   #make(part: number): Item {
-    const { random, jobs, keys, marker, steady } = this.#options;
+    const { random, jobs, keys, marker, steady, large } = this.#options;
     const list = jobs(part);
     const jobId = steady ? (list[this.#made % list.length] as string) : random.pick(list);
     const isDurable = steady
@@ -123,7 +125,8 @@ export class Trainer {
     if (isDurable) {
       this.#durableLeft--;
       const guard = random.chance(UNGUARDED) ? "none" : random.chance(0.2) ? "id" : "producer";
-      return this.#guarded(durableEvent(random, jobId, this.#mark(jobId)), guard);
+      const mark = this.#mark(jobId);
+      return this.#guarded(large ? largeEvent(jobId, mark, large) : durableEvent(random, jobId, mark), guard);
     }
     this.#progressLeft--;
     this.progress++;

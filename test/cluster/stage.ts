@@ -61,7 +61,7 @@ export interface StoredTenant {
 }
 
 export type Load = Pick<TrainerOptions, "durable" | "progress" | "perSecond" | "keys" | "breaks" | "jobs"> &
-  Pick<TrainerOptions, "end">;
+  Pick<TrainerOptions, "end" | "large">;
 
 export class Stage {
   readonly hubs: HubProcess[] = [];

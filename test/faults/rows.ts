@@ -1,8 +1,10 @@
 /** The table of faults: what `npm test` runs in short, and `npm run faults` at length. */
+import { allReconnect, halfOpen, laptopSleeps } from "./client-rows.ts";
 import { poisonedBus, subscriberDeaf, subscribersCut } from "./link-rows.ts";
 import { hubDies, hubHangs, loopStalls, nginxReplaced, rollingRestart } from "./process-rows.ts";
 import { redisHangs, redisIsFull, redisIsSlow, redisLosesData, redisRestarts } from "./redis-rows.ts";
 import type { Row } from "./scenario.ts";
+import { slowReaders } from "./slow-row.ts";
 
 export const ROWS: readonly Row[] = [
   hubDies,
@@ -18,6 +20,10 @@ export const ROWS: readonly Row[] = [
   redisIsFull,
   redisIsSlow,
   poisonedBus,
+  slowReaders,
+  halfOpen,
+  laptopSleeps,
+  allReconnect,
 ].sort((a, b) => a.number - b.number);
 
 /** Faults that `npm run faults` does not inject, and where they are or why not. */

@@ -35,7 +35,7 @@ import type { HubBuild, HubProcess } from "../cluster/hub-process.ts";
 import { keepHistory } from "../cluster/keep.ts";
 import { Random } from "../cluster/random.ts";
 import { toldAt } from "../cluster/resets.ts";
-import { FOREIGN, HOME, type Load, Stage } from "../cluster/stage.ts";
+import { FOREIGN, HOME, type Load, Stage, type StageOptions } from "../cluster/stage.ts";
 import { judge } from "../cluster/verdict.ts";
 import type { Watcher } from "../cluster/watcher.ts";
 import { TcpProxy } from "../support/proxy.ts";
@@ -110,6 +110,8 @@ export interface ScenarioOptions {
   begun?: boolean;
   /** A trainer whose hub is away goes on at the next one. Default: it waits. */
   trainersMove?: boolean;
+  /** What is told of the watchers on each hub. */
+  listen?: StageOptions["listen"];
   inject: (scenario: Scenario) => Promise<void>;
 }
 
@@ -148,6 +150,7 @@ export class Scenario {
       ...{ redis, build, seed, hubs: options.hubs ?? size.hubs, perHub: size.perHub },
       jobs: options.quiet ? [...JOBS, QUIET] : JOBS,
       ...(options.env && { env: options.env }),
+      ...(options.listen && { listen: options.listen }),
       ...(options.nginx && { nginx: true }),
       ...(proxies.length > 0 && { redisUrl: (hub) => `redis://127.0.0.1:${proxies[hub]?.port}` }),
     });

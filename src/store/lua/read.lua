@@ -38,16 +38,18 @@ local reply = { meta[1], meta[2], 0, newest }
 local limit, max_bytes = tonumber(ARGV[3]), math.max(1, tonumber(ARGV[4]))
 for s = first_stream, #KEYS do
   local last = ARGV[6 + s - first_stream] == 'l' and meta[4] or meta[3]
-  local entries, bytes, from = {}, 0, '(' .. ARGV[2] .. '-0'
+  -- Few at first: of large events, most of a chunk would be read for nothing.
+  local entries, bytes, from, count = {}, 0, '(' .. ARGV[2] .. '-0', 4
   while #entries < limit and bytes < max_bytes do
     -- Up to the meta's last: what lies above was never committed.
-    local chunk = redis.call('XRANGE', KEYS[s], from, last .. '-0', 'COUNT', math.min(32, limit - #entries))
+    local chunk = redis.call('XRANGE', KEYS[s], from, last .. '-0', 'COUNT', math.min(count, limit - #entries))
     if #chunk == 0 then break end
     for _, entry in ipairs(chunk) do
       entries[#entries + 1] = entry
       bytes = bytes + #entry[2][6] + #entry[2][8] + 64
     end
     from = '(' .. chunk[#chunk][1]
+    count = math.min(count * 2, 64)
   end
   reply[#reply + 1] = { last, entries }
 end
