@@ -130,7 +130,7 @@ function figures(
 
 function line(mark: string, row: Row, parts: readonly string[]): void {
   transient("");
-  const all = [`${row.fault} ${dim(`→ ${row.people}`)}`, ...parts];
+  const all = [row.fault, ...parts];
   console.log(`${mark} ${bold(number(row))}  ${all.join(dim(" · "))}`);
 }
 

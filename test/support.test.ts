@@ -4,7 +4,13 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { expect } from "chai";
 import { Cluster, Redis } from "ioredis";
-import { ensure, MissingRequirements, type Requirement, type System } from "../scripts/requirements.ts";
+import {
+  ensure,
+  MissingRequirements,
+  REQUIREMENTS,
+  type Requirement,
+  type System,
+} from "../scripts/requirements.ts";
 import { notUndone, tempFolder } from "./support/cleanup.ts";
 import { clusterRedis, freshPrefix, plainRedis } from "./support/hooks.ts";
 import { CLUSTER_BUS_OFFSET, freePort } from "./support/ports.ts";
@@ -297,6 +303,16 @@ describe("requirements", () => {
       /^Missing: redis-server >= 7.0 \(\/bin\/redis-server is 6.0.16\), nginx. On Debian: sudo apt-get install redis-server nginx. On macOS: brew install redis nginx.$/,
     );
     expect(installed).to.deep.equal([]);
+  });
+
+  it("take docker-compose of either generation", () => {
+    const compose = REQUIREMENTS.filter(({ debian }) => debian === "docker-compose");
+    for (const version of ["1.29.2", "2.40.3"]) {
+      const { system } = machine({ "docker-compose": `${version}\n` });
+      expect(ensure(compose, system)).to.deep.equal([`/bin/docker-compose ${version}`]);
+    }
+    const { system } = machine({ "docker-compose": "1.25.0\n" });
+    expect(() => ensure(compose, system)).to.throw(MissingRequirements, "docker-compose >= 1.29");
   });
 
   it("stop the run where there is no apt-get, or where it did not help", () => {

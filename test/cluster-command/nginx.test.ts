@@ -25,11 +25,13 @@ describe("nginx.conf", () => {
 
   it("has the compose file's hubs in nginx/hubs.conf, as `trainwire cluster` writes them", () => {
     const hubs = ["hub-1", "hub-2", "hub-3"].map((name) => ({ name, address: `${name}:3000` }));
+    const named = [...read("docker-compose.yml").matchAll(/TRAINWIRE_INSTANCE_ID: ([\w-]+)/g)];
+    expect(named.map(([, name]) => name)).to.deep.equal(hubs.map(({ name }) => name));
     expect(read("nginx/hubs.conf")).to.equal(hubsConf(hubs));
     expect(read("nginx/listen.conf")).to.equal(listenConf("8080", "/dev/stdout"));
   });
 
-  it("is accepted as it is, without a warning, and written to nowhere but under its prefix", () => {
+  it("is accepted as it is, without a warning", () => {
     const folder = tempFolder("conf");
     try {
       for (const name of ["nginx.conf", "nginx"]) {

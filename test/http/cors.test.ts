@@ -108,14 +108,14 @@ describe("http: origins", () => {
 
   it("trap 27: WebSocket: allowed origins and none connect, others are refused", async () => {
     for (const origin of [GOOD, ALSO, own(), undefined]) expect(await upgrade(origin)).to.equal("open");
-    for (const origin of BAD.filter(Boolean)) expect(await upgrade(origin), origin).to.equal(400);
+    for (const origin of BAD.filter(Boolean)) expect(await upgrade(origin), origin).to.equal(403);
   });
 
   it("WebSocket upgrade of a polling session: another origin is refused there too", async () => {
     const opened = await http(GOOD, HANDSHAKE, null);
     const { sid } = JSON.parse(opened.text.slice(1)) as { sid: string };
     const query = `EIO=4&transport=websocket&sid=${sid}`;
-    expect(await upgrade("https://evil.example", query)).to.equal(400);
+    expect(await upgrade("https://evil.example", query)).to.equal(403);
     // The session itself lives on.
     expect(await upgrade(GOOD, query)).to.equal("open");
   });
@@ -128,7 +128,7 @@ describe("http: origins", () => {
       body: "3",
       headers: { origin: "https://evil.example", "content-type": "text/plain" },
     });
-    expect(posted.status).to.equal(400);
+    expect(posted.status).to.equal(403);
     expect(posted.headers.get("access-control-allow-origin")).to.not.be.oneOf(["*", "https://evil.example"]);
   });
 

@@ -118,7 +118,11 @@ export class Cluster {
 
   /** As an operator's `SHUTDOWN`. Resolves when another one serves. */
   async restartRedis(): Promise<void> {
-    await this.#replaced("redis", () => void this.redis.call("SHUTDOWN").catch(() => {}));
+    // A client that connects again would send it again.
+    const once = new Redis(this.urlOf("redis"), { retryStrategy: () => null, maxRetriesPerRequest: 0 });
+    once.on("error", () => {});
+    await this.#replaced("redis", () => void once.call("SHUTDOWN").catch(() => {}));
+    once.disconnect();
   }
 
   /** Resolves when the old workers have gone, and their connections. */

@@ -272,6 +272,19 @@ describe("sockets: connect", () => {
     expect((await told).map(({ reason }) => reason)).to.deep.equal(["shutdown", "shutdown"]);
   });
 
+  it("close() does not wait for a client that polled and has vanished", async () => {
+    const ending = await startTestHub();
+    const opened = await request(ending, POLLING, { role: null });
+    const { sid } = JSON.parse(opened.text.slice(1)) as { sid: string };
+    const body = `40${JSON.stringify({ token: token("watcher") })}`;
+    const headers = { "content-type": "text/plain" };
+    await request(ending, `${POLLING}&sid=${sid}`, { role: null, body, headers });
+    await until("it has joined", () => ending.io.of("/").sockets.size === 1);
+    await ending.close();
+    // Engine.IO itself would keep it, and the process, for half a minute.
+    await until("it is gone", () => ending.io.engine.clientsCount === 0);
+  });
+
   it("close() tells every client why before it ends its connection", async () => {
     const ending = await startTestHub();
     const open = [client(ending.url, token("watcher")), client(ending.url, token("trainer"), "/trainer")];
