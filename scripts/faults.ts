@@ -57,17 +57,17 @@ async function main({ seed, rows, quick }: Wishes): Promise<boolean> {
   const started = performance.now();
   ensure(REQUIREMENTS);
   process.env.PATH = searchPath();
-  console.log(
-    `${bold("faults")}, seed ${bold(String(seed))}: ${rows.length} rows, ${size.hubs} hubs, ${size.perHub} watchers on each, ` +
-      `${size.perSecond} events a second ${dim("(times in ms: p50 / p99 / max)")}\n`,
-  );
+  const count = rows.length === 1 ? "1 row" : `${rows.length} rows`;
+  const load = `${size.hubs} hubs, ${size.perHub} watchers on each, ${size.perSecond} events a second`;
+  console.log(`${bold("faults")}, seed ${bold(String(seed))}: ${count}, ${load}`);
+  console.log(`${dim("times in ms: p50 / p99 / max")}\n`);
   transient("building the hub");
   let build: HubBuild | undefined;
   let failed = 0;
   try {
     build = await buildHub();
     for (const [i, row] of rows.entries()) {
-      transient(`${number(row)}  ${row.fault} ${dim(`(${i + 1} of ${rows.length})`)}`);
+      transient(`${number(row)}  (${i + 1} of ${rows.length}) ${row.fault}`);
       if (!(await judge(row, row.run({ build, seed, size }), quick))) failed++;
     }
   } finally {
@@ -75,10 +75,7 @@ async function main({ seed, rows, quick }: Wishes): Promise<boolean> {
   }
   if (rows.length === ROWS.length) tellElsewhere();
   const minutes = ((performance.now() - started) / 60_000).toFixed(1);
-  const verdict =
-    failed === 0
-      ? green(`all ${rows.length} rows as promised`)
-      : red(`${failed} of ${rows.length} rows failed`);
+  const verdict = failed === 0 ? green("everything as promised") : red(`${failed} of ${rows.length} failed`);
   console.log(`\n${verdict}, seed ${seed}, ${minutes} minutes`);
   return failed === 0;
 }
@@ -137,8 +134,8 @@ function line(mark: string, row: Row, parts: readonly string[]): void {
 /** What is under way, in the terminal's last line until the next one comes. */
 function transient(text: string): void {
   if (!process.stdout.isTTY) return;
-  const room = process.stdout.columns ?? 80;
-  process.stdout.write(`\r\u001b[K${text === "" ? "" : `… ${text}`.slice(0, room + (colours ? 8 : 0))}`);
+  const room = (process.stdout.columns || 80) - 1;
+  process.stdout.write(`\r\u001b[K${text === "" ? "" : `… ${text}`.slice(0, room)}`);
 }
 
 function number(row: Row): string {
@@ -152,11 +149,20 @@ function tellElsewhere(): void {
   }
 }
 
-let asked: Wishes | undefined;
+/** Asked for what there is not, or cannot be here. */
+function refuse(error: unknown, code: number): never {
+  console.error((error as Error).message);
+  process.exit(code);
+}
+
+let asked: Wishes;
 try {
   asked = wishes();
 } catch (error) {
-  console.error((error as Error).message);
-  process.exitCode = 2;
+  refuse(error, 2);
 }
-if (asked) process.exit((await main(asked)) ? 0 : 1);
+try {
+  process.exit((await main(asked)) ? 0 : 1);
+} catch (error) {
+  refuse(error, 1);
+}

@@ -66,9 +66,8 @@ describe("documents", () => {
   it("links only to files that are there", () => {
     for (const document of [...DOCUMENTS, "CHANGELOG.md"]) {
       for (const [, target] of read(document).matchAll(/\]\((?!https?:|#)([^)#]+)/g)) {
-        expect(statSync(join(ROOT, target as string), { throwIfNoEntry: false }), target).to.not.equal(
-          undefined,
-        );
+        const file = join(ROOT, dirname(document), target as string);
+        expect(statSync(file, { throwIfNoEntry: false }), `${document}: ${target}`).to.not.equal(undefined);
       }
     }
   });

@@ -37,7 +37,7 @@ import type { Filter } from "./page.ts";
 import { Presence } from "./presence.ts";
 import { Probe } from "./probe.ts";
 import { type CheckContext, checkEvent, createdEntry } from "./publish.ts";
-import { Status } from "./status.ts";
+import { residentBytes, Status } from "./status.ts";
 import type { Subscriber, Subscription } from "./subscription.ts";
 import { Trainers } from "./trainers.ts";
 import { Visits } from "./visits.ts";
@@ -382,7 +382,7 @@ export class Hub {
       subscriptions: this.feeds.subscriptions,
       connections: this.#connections(),
       events: this.counters,
-      memory_bytes: process.memoryUsage.rss(),
+      memory_bytes: residentBytes(),
     };
   }
 

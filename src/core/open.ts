@@ -19,6 +19,8 @@ export interface ReadOptions {
   request: SubscribeRequest;
   /** Events of the page at most. */
   limit?: number;
+  /** Whether all newest values follow what was missed: one may have been held back, and lie before the cursor. */
+  repeat?: boolean;
   snapshot(name: FeedName): Promise<Gap["snapshot"]>;
 }
 
@@ -60,7 +62,7 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
   try {
     await within(options.timeoutMs, feed.opened);
     const isNew = feed.epoch === null;
-    const { answer, items, waiting } = await readPage(options);
+    const { answer, items, waiting } = await readPage({ ...options, repeat: true });
     return {
       items,
       abandon,
@@ -170,8 +172,7 @@ async function readFirst(options: ReadOptions): Promise<Page> {
     const asked = readOptions(options, since.epoch || null, since.seq);
     const page = await store.read(name, asked);
     const isLast = page.epoch !== null && !page.reset && page.upTo === page.seq;
-    if (!isLast || request.max_rate === undefined) return page;
-    // A value that was held back for this watcher may lie before its cursor: all newest values come again.
+    if (!isLast || !options.repeat) return page;
     const { newest } = await store.read(name, { ...asked, epoch: page.epoch, after: 0, streams: [] });
     return { ...page, newest };
   }

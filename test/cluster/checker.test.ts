@@ -1,36 +1,29 @@
 import { expect } from "chai";
 import type { DeliveredEvent, EventType } from "../../src/protocol/types.ts";
-import {
-  type Complaint,
-  judgeLog,
-  judgeSameLog,
-  judgeStored,
-  judgeTenant,
-  judgeTenantLog,
-  judgeView,
-} from "./checker.ts";
+import { judgeLog, judgeSameLog, judgeStored, judgeTenant, judgeTenantLog, judgeView } from "./checker.ts";
 import { crcOf } from "./events.ts";
+import { type Answered, type FeedLog, type Merged, mergeInto, type Newest, type Told } from "./history.ts";
+import { compareNewest, judgeNewest, judgeTenantNewest } from "./newest.ts";
 import {
-  type Answered,
-  type FeedLog,
-  type GapTold,
-  type Mark,
-  type Merged,
-  mergeInto,
-  type Newest,
-  type Sent,
-  type Told,
-  toldOf,
-  type View,
-} from "./history.ts";
-import { compareNewest, comparePart, judgeNewest, judgeTenantNewest } from "./newest.ts";
-import { judgeThroughResets, pastsOf } from "./resets.ts";
+  answer,
+  dataOf,
+  durable,
+  EPOCH,
+  event,
+  inserted,
+  JOB,
+  log,
+  progress,
+  replaced,
+  rules,
+  sent,
+  tenantLog,
+  told,
+  toldFrom,
+  view,
+  without,
+} from "./planted.ts";
 import { judgeHub } from "./verdict.ts";
-
-const EPOCH = "epoch-1";
-const JOB = "job-0";
-/** Durable events of the log, 1 to 12; log lines at even positions. Progress is at 5 and 9, so not among them. */
-const SEQS = [1, 2, 3, 4, 6, 7, 8, 10, 11, 12];
 
 describe("the checker", () => {
   it("has nothing to say of a good history", () => {
@@ -299,96 +292,6 @@ describe("the checker", () => {
     });
   });
 
-  describe("of a feed that has begun anew complains about", () => {
-    const judge = (given: View, { others = [view()] }: { others?: View[] } = {}, end = anew()) =>
-      rules(judgeThroughResets(given, end, pastsOf([given, ...others], end).pasts));
-
-    it("nothing when the watcher was told, by a gap or by an answer, and went on from there", () => {
-      expect(judge(through(reset(20)), {})).to.be.empty;
-      expect(judge(through(notRecovered(20)), {})).to.be.empty;
-      expect(judge(through(reset(null), ANEW), {})).to.be.empty;
-    });
-
-    it("a watcher that stayed and was not told", () => {
-      expect(judge({ ...view(), stayed: true })).to.deep.equal(["I1"]);
-      expect(judge(view())).to.be.empty;
-    });
-
-    it("events of the new history that come without a word", () => {
-      const silent = { ...view(), entries: [...view().entries, ...ANEW], until: 23, untilEpoch: "epoch-2" };
-      expect(judge({ ...silent, stayed: true })).to.include.members(["I3", "I1"]);
-    });
-
-    it("events of the old history after the new one has begun", () => {
-      const { entries, ...rest } = through(reset(20));
-      expect(judge({ ...rest, entries: [...entries, durable(12)] })).to.deep.equal(["I3"]);
-      const back = [...entries, reset(12, EPOCH), durable(12), reset(23)];
-      expect(judge({ ...rest, entries: back })).to.include("I3");
-    });
-
-    it("what is missing before and after it was told", () => {
-      expect(judge(without(through(reset(20)), 6))).to.deep.equal(["I1"]);
-      expect(judge(without(through(reset(20)), 22))).to.deep.equal(["I1"]);
-      expect(judge(without(through(reset(null), ANEW), 21))).to.deep.equal(["I1"]);
-    });
-
-    it("nothing when the end of the old history did not come: that is what it was told", () => {
-      expect(judge(without(without(through(reset(20)), 12), 11))).to.be.empty;
-    });
-
-    it("an event that comes twice, in either history", () => {
-      expect(judge(inserted(through(reset(20)), 6, durable(6)))).to.deep.equal(["I2"]);
-      expect(judge(inserted(through(reset(20)), 22, ANEW[1] as Told))).to.deep.equal(["I2"]);
-    });
-
-    it("a gap for another reason", () => {
-      const gap = { ...reset(20).gap, reason: "overflow" as const };
-      const told = through({ kind: "gap", gap });
-      expect(judge(told)).to.include("I1");
-    });
-
-    it("two events at one position of a history that is gone", () => {
-      const other = replaced(view(), 6, durable(6, { n: 4, message: "another" }));
-      expect(rules(pastsOf([view(), other], anew()).complaints)).to.deep.equal(["I3"]);
-      expect(rules(pastsOf([view(), view()], anew()).complaints)).to.be.empty;
-    });
-
-    it("an acknowledged event that is gone without another epoch, but not one of the epoch before", () => {
-      const all = (epoch: string) => sent().map((one) => ({ ...one, epoch }));
-      const begun = () => true;
-      expect(rules(judgeStored(all(EPOCH), [{ ...log(), events: [], epoch: "epoch-2" }], begun))).to.be.empty;
-      expect(rules(judgeStored(all(EPOCH), [without(log(), 6)], begun))).to.deep.equal(["I1"]);
-      expect(rules(judgeStored(all("epoch-2"), [{ ...log(), events: [], epoch: "epoch-2" }]))).to.include(
-        "I1",
-      );
-      expect(rules(judgeStored(all(EPOCH), [{ ...log(), events: [], epoch: "epoch-2" }]))).to.include("I1");
-    });
-
-    it("a feed that is gone for good and a watcher that was told something else", () => {
-      const gone = { ...log(), epoch: "", seq: 0, events: [] };
-      const told = { ...view(), entries: [...view().entries, reset(null)], stayed: true };
-      expect(judge(told, {}, gone)).to.be.empty;
-      expect(judge({ ...view(), stayed: true }, {}, gone)).to.deep.equal(["I1"]);
-    });
-
-    it("progress of before the reset, and a value that was never published", () => {
-      const published: Newest = new Map([
-        ["/", { step: 2, loss: 0.25, stage: "warm-up", metrics: { a: 2, b: 1 } }],
-      ]);
-      const since = new Map([["/", { step: 2, loss: 0.25, metrics: { a: 2 } }]]);
-      const entries = [
-        progress(5, { step: 1, stage: "warm-up" }),
-        reset(20),
-        progress(9, { step: 2, loss: 0.25, metrics: { a: 2 } }),
-      ];
-      expect(rules(judgeNewest({ ...view(), entries }, since))).to.be.empty;
-      const silent = { ...view(), entries: entries.filter(({ kind }) => kind === "event") };
-      expect(rules(judgeNewest(silent, since))).to.deep.equal(["newest"]);
-      expect(rules(comparePart(since, published, "it"))).to.be.empty;
-      expect(rules(comparePart(new Map([["/", { step: 1 }]]), published, "it"))).to.deep.equal(["newest"]);
-    });
-  });
-
   it("of hubs complains about an end by itself, an error, and what is not a log line", () => {
     const fine = { name: "hub-0", deaths: [], output: ['{"level":"info","msg":"closing"}'] };
     expect(rules(judgeHub(fine))).to.be.empty;
@@ -399,153 +302,3 @@ describe("the checker", () => {
     expect(rules(judgeHub({ ...fine, output: ["Error: unhandled"] }))).to.deep.equal(["I7"]);
   });
 });
-
-function rules(complaints: readonly Complaint[]): string[] {
-  return complaints.map(({ rule }) => rule);
-}
-
-function typeOf(seq: number): EventType {
-  if (seq === 1) return "job_created";
-  return seq % 2 === 0 ? "log" : "training_status";
-}
-
-function dataOf(seq: number, message = `event ${seq}`): object {
-  if (seq === 1) return { created_by: "trainer" };
-  return seq % 2 === 0 ? { message } : { status: "running", message };
-}
-
-interface Changes {
-  n?: number;
-  message?: string;
-  crc?: number;
-  /** Type and data of this one. */
-  like?: number;
-}
-
-function event(
-  seq: number,
-  { n = SEQS.indexOf(seq), message, crc, like = seq }: Changes = {},
-): DeliveredEvent {
-  const data = dataOf(like, message);
-  const mark: Mark = { producer: "p", n, crc: crc ?? crcOf(data), marker: "mark-of-home" };
-  return {
-    ...{ feed: "job", epoch: EPOCH, seq, type: typeOf(like), tenant_id: "home", job_id: JOB },
-    ...{ timestamp: "2026-01-01T00:00:00Z", received_at: "2026-01-01T00:00:00Z" },
-    ...(seq !== 1 && { metadata: { ...mark } }),
-    data,
-  } as DeliveredEvent;
-}
-
-function durable(seq: number, changes?: Changes): Told {
-  return toldFrom(event(seq, changes));
-}
-
-function progress(seq: number, data: Merged): Told {
-  return toldFrom({ ...event(4), seq, type: "training_progress", data } as DeliveredEvent);
-}
-
-function toldFrom(event: DeliveredEvent): Told {
-  return toldOf(JSON.stringify(event), event);
-}
-
-/** Durable events from one position to another. */
-function told(from: number, to: number): Told[] {
-  return SEQS.filter((seq) => seq >= from && seq <= to).map((seq) => durable(seq));
-}
-
-function log(): FeedLog {
-  return { feed: "job", jobId: JOB, epoch: EPOCH, seq: 12, events: told(1, 12) };
-}
-
-function tenantLog(): FeedLog {
-  const statuses = log().events.filter(({ type }) => type === "training_status");
-  const events = statuses.map(({ text, seq, epoch }, i) => {
-    const original = JSON.parse(text);
-    return toldFrom({
-      ...original,
-      feed: "tenant",
-      epoch: "tenant-1",
-      seq: i + 1,
-      job_position: { epoch, seq },
-    });
-  });
-  return { feed: "tenant", jobId: "", epoch: "tenant-1", seq: events.length, events };
-}
-
-function sent(): Sent[] {
-  return SEQS.slice(1).map((seq) => ({
-    ...{ producer: "p", jobId: JOB, n: SEQS.indexOf(seq), type: typeOf(seq), crc: crcOf(dataOf(seq)) },
-    ...{ guard: "producer" as const, times: 1, acked: true },
-  }));
-}
-
-function answer(seq: number, changes: Partial<Answered> = {}): Answered {
-  return { kind: "answer", epoch: EPOCH, seq, recovered: true, events: 0, more: false, ...changes };
-}
-
-/** From before the first event to the end. */
-function view(): View {
-  return {
-    ...{
-      watcher: "a watcher",
-      tenantId: "home",
-      feed: "job",
-      jobId: JOB,
-      types: undefined,
-      fromStart: false,
-    },
-    ...{ entries: [answer(0), ...told(1, 12)], until: 12 },
-  };
-}
-
-/** What a feed holds that has begun anew: positions 21 to 23. */
-const ANEW: readonly Told[] = [21, 22, 23].map((seq) =>
-  toldFrom({ ...event(seq, { like: 2, n: seq }), epoch: "epoch-2" }),
-);
-
-function anew(): FeedLog {
-  return { ...log(), epoch: "epoch-2", seq: 23, events: [...ANEW] };
-}
-
-function reset(seq: number | null, epoch = "epoch-2"): GapTold {
-  const at = { epoch: seq === null ? null : epoch, seq: seq ?? 0 };
-  return { kind: "gap", gap: { type: "gap", feed: "job", job_id: JOB, ...at, reason: "reset" } };
-}
-
-function notRecovered(seq: number): Answered {
-  return answer(seq, { since: { epoch: EPOCH, seq: 12 }, recovered: false, epoch: "epoch-2" });
-}
-
-/** A watcher that has seen both histories, and was told in between. */
-function through(said: Answered | GapTold, after: readonly Told[] = ANEW): View {
-  const entries = [...view().entries, said, ...after];
-  return { ...view(), entries, until: 23, untilEpoch: "epoch-2", stayed: true };
-}
-
-type History = { entries: View["entries"] } | { events: Told[] };
-
-function without<H extends History>(history: H, seq: number): H {
-  return changed(history, (entry) => (isAt(entry, seq) ? [] : [entry]));
-}
-
-function replaced<H extends History>(history: H, seq: number, by: Told): H {
-  return changed(history, (entry) => [isAt(entry, seq) ? by : entry]);
-}
-
-/** Behind the event at this position. */
-function inserted(history: View, seq: number, more: View["entries"][number]): View {
-  return changed(history, (entry) => (isAt(entry, seq) ? [entry, more] : [entry]));
-}
-
-function changed<H extends History>(
-  history: H,
-  change: (entry: View["entries"][number]) => View["entries"],
-): H {
-  const name = "entries" in history ? "entries" : "events";
-  const list = ("entries" in history ? history.entries : history.events) as View["entries"];
-  return { ...history, [name]: list.flatMap(change) };
-}
-
-function isAt(entry: View["entries"][number], seq: number): boolean {
-  return entry.kind === "event" && entry.seq === seq;
-}

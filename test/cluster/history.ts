@@ -6,6 +6,7 @@ import type {
   DeliveredEvent,
   EventType,
   Gap,
+  JobSummary,
   Num,
   Snapshot,
   TrainingStatus,
@@ -79,10 +80,13 @@ export interface Answered {
   more: boolean;
   /** Of a job. */
   snapshot?: JobState;
+  /** Of the tenant's feed: its jobs. */
+  jobs?: readonly JobProgress[];
   /** When it came, ms since 1970. */
   at?: number;
 }
 
+export type JobProgress = Pick<JobSummary, "job_id" | "progress">;
 export type JobState = Pick<Snapshot, "seq" | "counts" | "latest" | "newest">;
 
 export interface GapTold {
@@ -90,6 +94,8 @@ export interface GapTold {
   gap: Omit<Gap, "snapshot">;
   /** Of a job. */
   snapshot?: JobState;
+  /** Of the tenant's feed: its jobs. */
+  jobs?: readonly JobProgress[];
   /** When it came, ms since 1970. */
   at?: number;
 }

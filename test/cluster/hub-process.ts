@@ -46,6 +46,8 @@ export interface HubProcessOptions {
   name: string;
   /** Beside PORT, which stays the same over restarts. */
   env: NodeJS.ProcessEnv;
+  /** How many files and sockets it may have open; default: as many as this process may. */
+  openFiles?: number;
 }
 
 export class HubProcess {
@@ -80,8 +82,12 @@ export class HubProcess {
 
   /** Always on the same port; resolves when it serves. */
   async start(): Promise<void> {
-    const { build, env } = this.#options;
-    const started = startProcess(process.execPath, [build.main, "serve"], {
+    const { build, env, openFiles } = this.#options;
+    const serve = [process.execPath, build.main, "serve"];
+    // Both limits, the hard one too: Node raises the soft one to it.
+    const limited = ["/bin/sh", "-c", `ulimit -n ${openFiles} && exec "$@"`, "sh", ...serve];
+    const [command, ...args] = (openFiles === undefined ? serve : limited) as [string, ...string[]];
+    const started = startProcess(command, args, {
       env: { ...DEFAULTS, ...env, PORT: String(this.port), TRAINWIRE_INSTANCE_ID: this.name },
     });
     this.#process = started;

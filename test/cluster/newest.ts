@@ -45,6 +45,9 @@ export function judgeTenantNewest(view: View, expected: Newest): Complaint[] {
   for (const entry of view.entries) {
     if (entry.kind !== "event") {
       if (isReset(entry)) newest.clear();
+      for (const { job_id, progress } of entry.jobs ?? []) {
+        if (progress) newest.set(job_id, { ...progress });
+      }
       continue;
     }
     const { jobId } = entry;

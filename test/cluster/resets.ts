@@ -13,6 +13,8 @@ interface Stretch {
   /** How the watcher learnt of it; absent where the view begins. */
   told?: Answered | GapTold;
   entries: View["entries"];
+  /** The watcher was told that what follows here is missing: who has come to the new history early may be. */
+  upTo?: number;
 }
 
 /** A view through all histories of its feed: `pasts` by epoch, `log` the one that is there in the end. */
@@ -28,11 +30,12 @@ export function judgeThroughResets(
   for (const [i, stretch] of stretches.entries()) {
     const { epoch } = stretch;
     if (epoch === null) continue;
-    if (before.has(epoch)) complaints.push({ rule: "I3", text: `${about}: epoch ${epoch} has come back` });
+    const goesOn = i > 0 && stretches[i - 1]?.upTo !== undefined;
+    if (before.has(epoch) && !goesOn)
+      complaints.push({ rule: "I3", text: `${about}: epoch ${epoch} has come back` });
     before.add(epoch);
-    const isLast = i === stretches.length - 1 && epoch === log.epoch;
     const past = pasts.get(epoch);
-    if (isLast) complaints.push(...judgeView(partOf(view, stretch), log));
+    if (epoch === log.epoch) complaints.push(...judgeView(partOf(view, stretch), log));
     else if (past) complaints.push(...judgeView(partOf(view, stretch, past), past));
   }
   const last = stretches.at(-1)?.epoch ?? "";
@@ -45,7 +48,10 @@ export function judgeThroughResets(
 
 /** When each view was told of the first reset of its feed after `since`; ms since 1970. */
 export function toldAt(view: View, since: number): number | undefined {
-  return stretchesOf(view).find(({ told }) => (told?.at ?? 0) >= since)?.told?.at;
+  const resets = stretchesOf(view).flatMap(({ told }) =>
+    told && !(told.kind === "gap" && told.gap.reason === "overflow") ? [told] : [],
+  );
+  return resets.find(({ at = 0 }) => at >= since)?.at;
 }
 
 /** Cuts a view where its watcher was told that its feed begins anew, and only there. */
@@ -55,6 +61,12 @@ function stretchesOf(view: View): Stretch[] {
   for (const entry of view.entries) {
     const told =
       entry.kind === "gap" ? resetOf(entry) : entry.kind === "answer" ? newStart(entry) : undefined;
+    if (entry.kind === "gap" && isMissing(entry, stretch)) {
+      stretch.upTo = (entry.gap.from as number) - 1;
+      stretch = { epoch: stretch.epoch, told: entry, entries: [] };
+      stretches.push(stretch);
+      continue;
+    }
     if (told) {
       stretch = { epoch: told.epoch, told: entry as Answered | GapTold, entries: [] };
       stretches.push(stretch);
@@ -67,6 +79,11 @@ function stretchesOf(view: View): Stretch[] {
   return stretches;
 }
 
+/** Told as missing from one position to another, within one history. */
+function isMissing({ gap }: GapTold, { epoch }: Stretch): boolean {
+  return gap.reason === "overflow" && gap.epoch === epoch && gap.from !== undefined && gap.to === gap.seq;
+}
+
 function resetOf({ gap }: GapTold): { epoch: string | null } | undefined {
   return gap.reason === "reset" ? { epoch: gap.epoch } : undefined;
 }
@@ -77,7 +94,7 @@ function newStart({ recovered, epoch, since }: Answered): { epoch: string | null
 }
 
 /** The stretch as a view of its own, which begins where its watcher was told that it does. */
-function partOf(view: View, { epoch, told, entries }: Stretch, past?: FeedLog): View {
+function partOf(view: View, { epoch, told, entries, upTo }: Stretch, past?: FeedLog): View {
   const begins = told && epochOf(told) !== null ? [beginningOf(told)] : [];
   const all = [...begins, ...entries];
   const seqs = entries.flatMap((entry) => (entry.kind === "event" && entry.durable ? [entry.seq] : []));
@@ -86,7 +103,7 @@ function partOf(view: View, { epoch, told, entries }: Stretch, past?: FeedLog): 
     fromStart: told ? epochOf(told) === null : view.fromStart,
     // Of a log that is gone not all was seen by somebody: its counts are not known.
     entries: past ? all.map((entry) => (entry.kind === "answer" ? withoutState(entry) : entry)) : all,
-    until: past ? Math.max(0, ...seqs) : view.untilEpoch === epoch ? view.until : 0,
+    until: upTo ?? (past ? Math.max(0, ...seqs) : view.untilEpoch === epoch ? view.until : 0),
   };
 }
 

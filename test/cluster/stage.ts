@@ -25,6 +25,8 @@ export interface StageOptions {
   perHub?: number;
   /** Beside what all hubs get. */
   env?: (hub: number) => NodeJS.ProcessEnv;
+  /** How many files and sockets this hub may have open. */
+  openFiles?: (hub: number) => number | undefined;
   /** Where this hub finds Redis, if not directly. */
   redisUrl?: (hub: number) => string;
   /** Everybody comes through nginx, wherever that leads them. */
@@ -110,7 +112,9 @@ export class Stage {
     };
     for (let i = 0; i < hubs; i++) {
       const own = { ...common, REDIS_URL: redisUrl?.(i) ?? redis.url, ...env?.(i) };
-      this.hubs.push(await HubProcess.create({ build, name: `hub-${i}`, env: own }));
+      const openFiles = this.#options.openFiles?.(i);
+      const limit = openFiles !== undefined && { openFiles };
+      this.hubs.push(await HubProcess.create({ build, name: `hub-${i}`, env: own, ...limit }));
     }
     await Promise.all(this.hubs.map((hub) => hub.start()));
     if (this.#options.nginx) {

@@ -15,9 +15,10 @@ import type {
   SubscribeAllAnswer,
   SubscribeAnswer,
   SubscribeRequest,
+  TenantSnapshot,
   Welcome,
 } from "../../src/protocol/types.ts";
-import type { JobState, Texts, Told, View } from "./history.ts";
+import type { JobProgress, JobState, Texts, Told, View } from "./history.ts";
 import { type OpenSocket, plainSocket, type SocketTarget, type WatcherSocket } from "./socket.ts";
 
 export interface WatcherOptions {
@@ -239,8 +240,7 @@ export class Watcher {
   }
 
   #gap({ snapshot: given, ...gap }: Gap): void {
-    const snapshot = given && "counts" in given && shortened(given);
-    const told = { kind: "gap" as const, gap, at: Date.now(), ...(snapshot && { snapshot }) };
+    const told = { kind: "gap" as const, gap, at: Date.now(), ...stateOf(given) };
     this.#view(gap.feed, gap.job_id)?.entries.push(told);
     if (gap.epoch !== null) this.#advance({ ...gap, epoch: gap.epoch });
     else this.#cursors.set(gap.feed === "tenant" ? TENANT : (gap.job_id as string), START);
@@ -325,13 +325,12 @@ export class Watcher {
     const key = page.feed === "tenant" ? TENANT : (page.job_id as string);
     const view = this.#open.get(key) ?? this.#begin(key);
     const { epoch, seq, recovered, events } = page;
-    const snapshot = page.snapshot && "counts" in page.snapshot && shortened(page.snapshot);
     view.entries.push({
       ...{ kind: "answer", epoch, seq, recovered, events: events.length, more: page.more ?? false },
       at: Date.now(),
       ...(since && { since }),
       ...(history && { history }),
-      ...(snapshot && { snapshot }),
+      ...stateOf(page.snapshot),
     });
     for (const item of events) {
       if (item.type === "gap") this.#gap(item as Gap);
@@ -357,6 +356,15 @@ export class Watcher {
   }
 }
 
-function shortened({ seq, counts, latest, newest }: Snapshot): JobState {
-  return { seq, counts, latest, newest };
+/** Of a snapshot what the checker looks at. */
+function stateOf(given: Snapshot | TenantSnapshot | null | undefined): {
+  snapshot?: JobState;
+  jobs?: JobProgress[];
+} {
+  if (!given) return {};
+  if ("jobs" in given) {
+    return { jobs: given.jobs.map(({ job_id, progress }) => ({ job_id, ...(progress && { progress }) })) };
+  }
+  const { seq, counts, latest, newest } = given;
+  return { snapshot: { seq, counts, latest, newest } };
 }

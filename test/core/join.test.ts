@@ -197,6 +197,17 @@ describe("core/open", () => {
     }
   });
 
+  it("open(wait): everything from the start of what has not begun is recovered, a cursor of what is gone is not", async () => {
+    hub = scripted();
+    for (const [since, recovered] of [
+      [{ epoch: "", seq: 0 }, true],
+      [{ epoch: "gone", seq: 7 }, false],
+    ] as const) {
+      const watching = await new Watching().join(hub.hub, { job_id: "job", wait: true, since });
+      expect(watching.answers[0]).to.deep.include({ epoch: null, seq: 0, recovered, events: [] });
+    }
+  });
+
   it("open(since): trimmed log lines leave a gap in place, other trimmed events are not recovered", async () => {
     hub = scripted({ store: { maxLogLines: 2, maxEvents: 3 } });
     await hub.publish(line(), line(), line(), sample(), line());

@@ -121,9 +121,9 @@ async function loseClients({ stage, trainer, outcome, complain }: Bare, limitMs:
   };
   const before = await held();
   const proxy = await TcpProxy.open(hub);
+  await trainer.publish(line(HALF_OPEN_JOB));
   const clients = Array.from({ length: HALF_OPEN }, () => new RawClient(`http://127.0.0.1:${proxy.port}`));
   try {
-    await trainer.publish(line(HALF_OPEN_JOB));
     await Promise.all(clients.map((each) => subscribe(each)));
     proxy.swallow();
     const started = performance.now();
@@ -276,7 +276,7 @@ async function cutAll(scenario: Scenario, proxies: TcpProxy[]): Promise<void> {
   const { stage } = scenario;
   for (const hub of stage.hubs) proxies.push(await TcpProxy.open(hub));
   const crowds = await Promise.all(
-    proxies.map(({ port }) => bringCrowd(scenario, `http://127.0.0.1:${port}`)),
+    proxies.map(({ port }) => bringCrowd(scenario, `http://127.0.0.1:${port}`, proxies.length)),
   );
   const crowd = crowds.flat();
   for (const proxy of proxies) proxy.cut({ refuse: true });
@@ -299,11 +299,25 @@ async function cutAll(scenario: Scenario, proxies: TcpProxy[]): Promise<void> {
   await scenario.untilRecovered();
 }
 
+/** The long form's load is slow, and clients that are kept out for long try only every few seconds. */
+async function burst({ stage }: Scenario): Promise<void> {
+  const load = {
+    durable: BEHIND * JOBS.length * 1.2,
+    progress: 0,
+    perSecond: 1_000,
+    keys: [{ rank: 7 }],
+    breaks: 0,
+  };
+  await stage.trainer(HOME, [stage.hubs.length - 1], { ...load, jobs: () => JOBS }).run();
+}
+
 /** Until each job has so many more events. */
-async function fallBehind({ stage }: Scenario): Promise<void> {
+async function fallBehind(scenario: Scenario): Promise<void> {
+  const { stage } = scenario;
   const heads = () =>
     Promise.all(JOBS.map(async (job) => (await findSnapshot(stage.access(HOME, 0), job))?.seq ?? 0));
   const before = await heads();
+  if (isLong(scenario.context)) await burst(scenario);
   await becomes(async () => (await heads()).every((seq, i) => seq >= (before[i] as number) + BEHIND), 60_000);
 }
 

@@ -18,9 +18,12 @@ export function crowded(context: Context): Context {
   return isLong(context) ? { ...context, size: { ...context.size, perSecond: 24 } } : context;
 }
 
-/** They stay to the end, each on one job. `url`: where they connect to, if not where the others do. */
-export async function bringCrowd(scenario: Scenario, url?: string): Promise<Watcher[]> {
-  const count = WATCHERS[scenario.context.size.name];
+/**
+ * They stay to the end, each on one job. `url`: where they connect to, if not where the others do; `of`: only one of so
+ * many parts of the crowd.
+ */
+export async function bringCrowd(scenario: Scenario, url?: string, of = 1): Promise<Watcher[]> {
+  const count = Math.ceil(WATCHERS[scenario.context.size.name] / of);
   const watchers = Array.from({ length: count }, (_, i) => {
     const options = { name: `crowd ${i}`, polling: false, jobId: JOBS[i % JOBS.length] as string };
     return new Watcher({

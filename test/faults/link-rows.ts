@@ -67,7 +67,7 @@ export const subscriberDeaf: Row = {
 };
 
 /** The hub's subscriber for feeds; Socket.IO's adapter has one too. */
-function carriesEvents(link: Link): boolean {
+export function carriesEvents(link: Link): boolean {
   return hasSubscribed(link) && !link.opening.includes(`${KEY_PREFIX}:sockets`);
 }
 

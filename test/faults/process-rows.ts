@@ -45,6 +45,8 @@ export const hubDies: Row = {
 };
 
 const EXIT_BUDGET_MS = 30_000;
+/** Beyond two attempts to connect with Socket.IO's back-off: there is always a hub that takes everybody. */
+const OUTAGE_CEILING_MS = 10_000;
 /** With fewer, how they are spread says nothing. */
 const SPREAD_OVER = 15;
 
@@ -78,6 +80,8 @@ export const rollingRestart: Row = {
         const outages = scenario.stage.staying.flatMap(({ recoveries }) => recoveries);
         scenario.say(`hubs ended after ${exits.join(", ")} ms; ${outages.length} connections lost`);
         scenario.say(`each caught up ${figuresOf(outages)} after it was lost`);
+        if (Math.max(...outages) > OUTAGE_CEILING_MS)
+          scenario.complain("I6", `somebody was away for ${Math.max(...outages)} ms`);
         if (Math.max(...exits) > EXIT_BUDGET_MS)
           scenario.complain("I6", `a hub ended after ${exits.join(", ")} ms`);
       },

@@ -90,10 +90,9 @@ function hang(context: Context, ms: number): Promise<Outcome> {
       scenario.mark();
       await scenario.untilRecovered();
       for (const hub of scenario.stage.hubs) await scenario.expectState(hub, "200 ok");
-      const seen = (await Promise.all(states.map((over) => over()))).flat();
-      const states2 = [...new Set(seen)];
-      scenario.say(`hung for ${ms / 1_000} s; hubs were ${states2.join(", ")}`);
-      const wrong = states2.filter((state) => !state.startsWith("200 "));
+      const seen = [...new Set((await Promise.all(states.map((over) => over()))).flat())];
+      scenario.say(`hung for ${ms / 1_000} s; hubs were ${seen.join(", ")}`);
+      const wrong = seen.filter((state) => !state.startsWith("200 "));
       if (wrong.length > 0) scenario.complain("I6", `hubs said ${wrong.join(", ")} while Redis hung`);
       scenario.expectNoReconnects();
     },

@@ -1,5 +1,6 @@
 /** The table of faults: what `npm test` runs in short, and `npm run faults` at length. */
 import { allReconnect, halfOpen, laptopSleeps } from "./client-rows.ts";
+import { descriptorsRunOut, outputOverflows } from "./limit-rows.ts";
 import { poisonedBus, subscriberDeaf, subscribersCut } from "./link-rows.ts";
 import { hubDies, hubHangs, loopStalls, nginxReplaced, rollingRestart } from "./process-rows.ts";
 import { redisHangs, redisIsFull, redisIsSlow, redisLosesData, redisRestarts } from "./redis-rows.ts";
@@ -19,6 +20,8 @@ export const ROWS: readonly Row[] = [
   subscriberDeaf,
   redisIsFull,
   redisIsSlow,
+  outputOverflows,
+  descriptorsRunOut,
   poisonedBus,
   slowReaders,
   halfOpen,
@@ -43,18 +46,8 @@ export const ELSEWHERE: ReadonlyArray<{ number: number; fault: string; why: stri
     fault: "the disk is full",
     why: "needs a small file system of its own, which only root may mount; row 12 has the same refusal",
   },
-  {
-    number: 15,
-    fault: "a subscriber's output buffer overflows",
-    why: "to the hub it is a cut connection after a silent one: rows 8 and 9",
-  },
   { number: 21, fault: "a trainer dies, comes back, starts twice", why: "test/cluster/jobs.test.ts" },
   { number: 22, fault: "clocks differ by an hour", why: "test/cluster/jobs.test.ts" },
-  {
-    number: 23,
-    fault: "file descriptors run out",
-    why: "the limit of connections is tested in test/sockets/connect.test.ts; the system's own is set by whoever starts the hub",
-  },
   {
     number: 25,
     fault: "two versions of the hub side by side",

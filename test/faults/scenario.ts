@@ -112,6 +112,7 @@ export interface ScenarioOptions {
   trainersMove?: boolean;
   /** What is told of the watchers on each hub. */
   listen?: StageOptions["listen"];
+  openFiles?: StageOptions["openFiles"];
   inject: (scenario: Scenario) => Promise<void>;
 }
 
@@ -124,6 +125,7 @@ const LOOK_MS = 10;
 /** Only against hanging. */
 const RECOVERY_LIMIT_MS = 30_000;
 const STEP_LIMIT_MS = 45_000;
+const FAULT_LIMIT_MS = { short: 60_000, long: 600_000 };
 
 export class Scenario {
   readonly context: Context;
@@ -151,6 +153,7 @@ export class Scenario {
       jobs: options.quiet ? [...JOBS, QUIET] : JOBS,
       ...(options.env && { env: options.env }),
       ...(options.listen && { listen: options.listen }),
+      ...(options.openFiles && { openFiles: options.openFiles }),
       ...(options.nginx && { nginx: true }),
       ...(proxies.length > 0 && { redisUrl: (hub) => `redis://127.0.0.1:${proxies[hub]?.port}` }),
     });
@@ -221,7 +224,7 @@ export class Scenario {
     if (moved.length > 0) this.complain("I6", `${moved.length} watchers have lost their connection`);
   }
 
-  /** @throws Error when a step but the fault itself hangs. */
+  /** @throws Error when a step hangs. */
   async run(): Promise<void> {
     const { stage } = this;
     await within("hubs start", stage.startHubs());
@@ -280,7 +283,7 @@ export class Scenario {
     await sleep(beforeMs / 2);
     onQuiet();
     await sleep(beforeMs / 2);
-    await this.#options.inject(this);
+    await within("the fault", this.#options.inject(this), FAULT_LIMIT_MS[this.context.size.name]);
     await this.untilRecovered();
     this.#collect();
     await sleep(afterMs);
@@ -295,10 +298,10 @@ export class Scenario {
   }
 }
 
-async function within<T>(what: string, work: Promise<T>): Promise<T> {
+async function within<T>(what: string, work: Promise<T>, limitMs = STEP_LIMIT_MS): Promise<T> {
   const given = new AbortController();
-  const late = sleep(STEP_LIMIT_MS, undefined, { signal: given.signal }).then(() => {
-    throw new Error(`not over after ${STEP_LIMIT_MS / 1_000} s: ${what}`);
+  const late = sleep(limitMs, undefined, { signal: given.signal }).then(() => {
+    throw new Error(`not over after ${limitMs / 1_000} s: ${what}`);
   });
   try {
     return await Promise.race([work, late]);

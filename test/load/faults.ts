@@ -1,5 +1,6 @@
 /** What is done to the cluster under load, one after the other. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { readMetrics, sumOf } from "../cluster/metrics.ts";
 import type { Random } from "../cluster/random.ts";
 import type { Cluster } from "./cluster.ts";
 
@@ -15,7 +16,6 @@ const HUNG_LONG_MS = 25_000;
 const CUTS = 5;
 const CUT_EVERY_MS = 1_000;
 
-/** Some process of the cluster dies or is replaced; those of hubs first. */
 export const FAULTS: readonly Fault[] = [
   {
     name: "rolling restart",
@@ -27,7 +27,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "hub killed",
     async inject(cluster, random) {
-      const hub = random.pick(cluster.hubs);
+      const hub = await busyHub(cluster, random);
       await cluster.kill(hub);
       return [hub];
     },
@@ -70,11 +70,20 @@ export const FAULTS: readonly Fault[] = [
 /** Those that leave all hubs running: the rounds that memory is compared of need the same processes. */
 export const GENTLE: readonly Fault[] = FAULTS.filter(({ name }) => /^(nginx worker|subscribers)/.test(name));
 
+/** One with clients: whoever was restarted last has few. */
+async function busyHub(cluster: Cluster, random: Random): Promise<string> {
+  const sessions = await Promise.all(
+    cluster.hubs.map(async (hub) => sumOf(await readMetrics(cluster.urlOf(hub)), "trainwire_sessions")),
+  );
+  const all = sessions.reduce((sum, count) => sum + count, 0);
+  return random.pick(cluster.hubs.filter((_, i) => (sessions[i] as number) >= all / 6));
+}
+
 function hung(name: string, ms: number): Fault {
   return {
     name,
     async inject(cluster, random) {
-      const hub = random.pick(cluster.hubs);
+      const hub = await busyHub(cluster, random);
       const pid = cluster.pidOf(hub);
       process.kill(pid, "SIGSTOP");
       try {

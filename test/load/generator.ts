@@ -68,7 +68,9 @@ async function joinAll(given: Crowd): Promise<number> {
     const onDelay = (ms: number) => {
       if (++delivered % MEASURED === 0) delays.push(ms);
     };
-    const watcher = new Watcher({ ...member, url: given.url, texts, onDelay });
+    // The tenant's feed, and what many watch at once, have delays of their own.
+    const isPlain = member.jobId !== undefined && member.jobId !== "*";
+    const watcher = new Watcher({ ...member, url: given.url, texts, ...(isPlain && { onDelay }) });
     watchers.push(watcher);
     joined.push(watcher.join());
     const ahead = joined.length * pauseMs - (performance.now() - started);
@@ -84,9 +86,10 @@ function recoveriesOf(victims: readonly string[] | "all"): Recoveries {
     if (!since) continue;
     told.outages.push(...outages.slice(since.outages));
     if (since.lost) told.lost++;
-    // Whoever wants only some types may not get any for long.
-    if (!connected || (since.recovery === undefined && !options.types)) told.waiting.push(options.name);
-    else if (since.recovery !== undefined && !options.types) {
+    // Some types, or the tenant's feed, may have nothing for long.
+    const isMeasured = options.types === undefined && options.jobId !== undefined;
+    if (!connected || (since.recovery === undefined && isMeasured)) told.waiting.push(options.name);
+    else if (since.recovery !== undefined && isMeasured) {
       const hit = since.lost || victims === "all" || victims.includes(since.instance);
       (hit ? told.affected : told.others).push(since.recovery);
     }

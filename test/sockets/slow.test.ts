@@ -123,4 +123,46 @@ describe("slow watchers", function () {
     );
     expect(behind.all<DeliveredEvent<"training_progress">>("training_progress")).to.have.lengthOf(6);
   });
+
+  it("what was held back when the connection ended comes with the next one, although it lies before its cursor", async () => {
+    hub = await startTestHub({
+      env: {
+        TRAINWIRE_HOLD_BYTES: "2048",
+        TRAINWIRE_SLOW_BYTES: String(512 * 1_048_576),
+        TRAINWIRE_MAX_FEED_BYTES: String(64 * 1_048_576),
+      },
+    });
+    await hub.publish(status(JOB, "running"));
+    const good = await hub.watcher();
+    const behind = await hub.watcher();
+    await good.subscribe({ job_id: JOB });
+    await behind.subscribe({ job_id: JOB });
+    wireOf(behind).pause();
+    await publishMuch(good);
+    const { positions } = await hub.publish(progress(JOB, { step: 500 }));
+    const held = positions[JOB]?.seq as number;
+    // While these are on their way, it is still behind.
+    await publishMuch(good);
+    const cut = new Promise<DeliveredEvent>((resolve) => {
+      behind.socket.onAny((_: string, event: DeliveredEvent) => {
+        if (!(event.seq > held)) return;
+        behind.close();
+        resolve(event);
+      });
+    });
+    wireOf(behind).resume();
+    const { epoch, seq } = await cut;
+    expect(behind.all("training_progress")).to.deep.equal([]);
+    const back = await hub.watcher();
+    const got: DeliveredEvent[] = [];
+    let since: { epoch: string; seq: number } | undefined = { epoch: epoch as string, seq };
+    while (since) {
+      const page: SubscribeAnswer = await back.subscribe({ job_id: JOB, since });
+      got.push(...(page.events as DeliveredEvent[]));
+      since = page.next;
+    }
+    expect(got.filter(({ type }) => type === "training_progress").map((event) => event.seq)).to.deep.equal([
+      held,
+    ]);
+  });
 });
