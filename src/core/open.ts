@@ -170,10 +170,10 @@ async function readFirst(options: ReadOptions): Promise<Page> {
   const since = request.since as Cursor | undefined;
   if (since) {
     const asked = readOptions(options, since.epoch || null, since.seq);
-    const page = await store.read(name, asked);
-    const isLast = page.epoch !== null && !page.reset && page.upTo === page.seq;
-    if (!isLast || !options.repeat) return page;
-    const { newest } = await store.read(name, { ...asked, epoch: page.epoch, after: 0, streams: [] });
+    if (!options.repeat) return await store.read(name, asked);
+    const page = await store.read(name, { ...asked, newestAfter: 0 });
+    // With the last page.
+    const newest = page.newest.filter(({ seq }) => seq > since.seq || page.upTo === page.seq);
     return { ...page, newest };
   }
   if (request.history) {

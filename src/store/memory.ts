@@ -184,7 +184,8 @@ export class MemoryStore implements Store {
     if ((options.epoch !== null && options.epoch !== feed.epoch) || options.after > feed.seq) {
       return { ...page, reset: true };
     }
-    const newest = [...feed.newest.values()].filter((value) => value.seq > options.after);
+    const { newestAfter = options.after } = options;
+    const newest = [...feed.newest.values()].filter((value) => value.seq > newestAfter);
     const streams = options.streams.map((stream) => ({
       stream,
       last: feed.streams[stream].last,

@@ -159,13 +159,14 @@ export class RedisStore implements Store {
     const keys = this.#keysOf(feed);
     const streams = tenant ? options.streams.filter((stream) => stream === "events") : options.streams;
     const streamKeys = streams.map((stream) => ("log" in keys && stream === "log" ? keys.log : keys.events));
-    const { epoch, after, limit, bytes } = options;
+    const { epoch, after, limit, bytes, newestAfter = after } = options;
     const args = [
       epoch ?? "",
       after,
       limit,
       bytes,
       tenant ? 1 : 0,
+      newestAfter,
       ...streams.map((stream) => stream.charAt(0)),
     ];
     const order = "order" in keys ? [keys.order] : [];
@@ -180,7 +181,7 @@ export class RedisStore implements Store {
       const [last, entries] = rest[i] as [string, Array<[string, string[]]>];
       return { stream, last: Number(last), logged: entries.map(loggedOf) };
     });
-    page.newest = newestOf(newest, page.seq, after);
+    page.newest = newestOf(newest, page.seq, newestAfter);
     return Object.assign(page, mergeStreams(page.seq, options, read));
   }
 

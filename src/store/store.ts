@@ -125,6 +125,8 @@ export interface ReadOptions {
   /** Bytes at most; one event always fits. */
   bytes: number;
   streams: readonly ("events" | "log")[];
+  /** Newest values above this seq; default `after`. */
+  newestAfter?: number;
 }
 
 export interface Page {
@@ -136,7 +138,7 @@ export interface Page {
   reset: boolean;
   logged: Logged[];
   trimmed: Trimmed[];
-  /** Newest values above `after`. */
+  /** Newest values above `newestAfter`. */
   newest: Newest[];
   /** Everything up to here has been read; below `seq` when there is more. */
   upTo: number;

@@ -2,7 +2,7 @@
 import { expect } from "chai";
 import type { HubError } from "../../src/protocol/codes.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
-import type { DeliveredEvent, SubscribeRequest } from "../../src/protocol/types.ts";
+import type { Cursor, DeliveredEvent, SubscribeRequest } from "../../src/protocol/types.ts";
 import { Oracle } from "./oracle.ts";
 import {
   type Fate,
@@ -194,6 +194,32 @@ describe("core/open", () => {
       const watching = await new Watching().join(hub.hub, { job_id: "job", since });
       expect(watching.answers[0]).to.deep.include({ ...head, recovered: false, events: [] });
       expect(watching.answers[0]?.snapshot).to.include({ seq: 2, status: "pending" });
+    }
+  });
+
+  it("open(since): a value that lies before the cursor comes whole, wherever it changes meanwhile", async () => {
+    for (let moment = 1, moments = 1; moment <= moments; moment++) {
+      hub = scripted();
+      await hub.publish(progress({ loss: 1, stage: "held back" }), line());
+      const [since] = await hub.store.heads("acme", [JOB]);
+      let publishing = false;
+      moments = 0;
+      hub.store.around = async () => {
+        if (publishing || ++moments !== moment) return;
+        publishing = true;
+        await hub.publish(progress({ loss: 2 }));
+        publishing = false;
+      };
+      const watching = await new Watching().join(hub.hub, { job_id: "job", since: since as Cursor });
+      hub.store.around = () => {};
+      await settle();
+      const data = {};
+      const live = watching.events.map(({ wire }) => JSON.parse(wire) as DeliveredEvent);
+      for (const event of [...((watching.answers[0]?.events ?? []) as DeliveredEvent[]), ...live]) {
+        if (event.type === "training_progress") Object.assign(data, event.data);
+      }
+      expect(data, `moment ${moment} of ${moments}`).to.deep.equal({ loss: 2, stage: "held back" });
+      await hub.close();
     }
   });
 

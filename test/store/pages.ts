@@ -90,6 +90,10 @@ export function pages(open: Open): void {
       expect(await keys(0)).to.deep.equal([2, 6]);
       expect(await keys(2)).to.deep.equal([6]);
       expect(await keys(6)).to.deep.equal([]);
+      const again = await store.read(FEED, { ...ALL, after: 4, newestAfter: 0 });
+      expect(seqs(again.logged)).to.deep.equal([5]);
+      expect(seqs(again.newest), "in the same step, those before the cursor too").to.deep.equal([2, 6]);
+      expect((await store.read(FEED, { ...ALL, after: 4, newestAfter: 2 })).newest).to.have.lengthOf(1);
     });
 
     it("tells what the caps have removed when the hole lies before its last event", async () => {

@@ -1,20 +1,20 @@
 -- A page of a feed after a cursor, with the head and the newest values, in one step.
 --
 -- KEYS   1 meta, 2 newest (hash), 3 on the tenant's feed its order (zset), then one or two streams
--- ARGV   epoch of the cursor ('' for any), after, events at most, bytes at most, 1 on the tenant's feed, then of each
---        stream e|l
+-- ARGV   epoch of the cursor ('' for any), after, events at most, bytes at most, 1 on the tenant's feed, seq above which
+--        newest values are wanted, then of each stream e|l
 -- Returns { epoch, seq, reset 0|1, newest pairs, then of each stream: { last seq, entries } }, or {} if there is no
---        feed. Newest are key and text (see pack_newest in common.lua), some of which may not be above the cursor.
+--        feed. Newest are key and text (see pack_newest in common.lua), some of which may not be above that seq.
 
 local meta = redis.call('HMGET', KEYS[1], 'e', 'n', 'se', 'sl', 'c')
 if not meta[1] then return {} end
 local after, head = tonumber(ARGV[2]), tonumber(meta[2])
 if (ARGV[1] ~= '' and ARGV[1] ~= meta[1]) or after > head then return { meta[1], meta[2], 1, {} } end
 
-local newest, first_stream = {}, 3
+local newest, newest_after, first_stream = {}, tonumber(ARGV[6]), 3
 if ARGV[5] == '1' then
   first_stream = 4
-  local keys = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[2], '+inf')
+  local keys = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[6], '+inf')
   if #keys > 0 then
     local texts = redis.call('HMGET', KEYS[2], unpack(keys))
     for i, key in ipairs(keys) do
@@ -24,10 +24,10 @@ if ARGV[5] == '1' then
       end
     end
   end
-elseif tonumber(meta[5]) > after then
+elseif tonumber(meta[5]) > newest_after then
   local all = redis.call('HGETALL', KEYS[2])
   for i = 1, #all, 2 do
-    if tonumber(string.match(all[i + 1], '^%d+')) > after then
+    if tonumber(string.match(all[i + 1], '^%d+')) > newest_after then
       newest[#newest + 1] = all[i]
       newest[#newest + 1] = all[i + 1]
     end
@@ -37,7 +37,7 @@ end
 local reply = { meta[1], meta[2], 0, newest }
 local limit, max_bytes = tonumber(ARGV[3]), math.max(1, tonumber(ARGV[4]))
 for s = first_stream, #KEYS do
-  local last = ARGV[6 + s - first_stream] == 'l' and meta[4] or meta[3]
+  local last = ARGV[7 + s - first_stream] == 'l' and meta[4] or meta[3]
   -- Few at first: of large events, most of a chunk would be read for nothing.
   local entries, bytes, from, count = {}, 0, '(' .. ARGV[2] .. '-0', 4
   while #entries < limit and bytes < max_bytes do
