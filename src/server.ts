@@ -148,7 +148,7 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
         adapter: {
           redis,
           channelPrefix: keys.adapter,
-          onError: (error) => socketsLog.warn({ err: error }, "adapter"),
+          onError: (err, times) => socketsLog.warn({ err, times }, "adapter"),
         },
       }),
     });

@@ -55,6 +55,8 @@ export interface Bus {
   reconnect(): void;
   /** Feeds that are held, for `/api/v1/status` and the tests' base line. */
   readonly held: number;
+  /** Messages that this version could not read. */
+  readonly unreadable: number;
   close(): Promise<void>;
 }
 

@@ -18,6 +18,9 @@ export class MemoryBus implements Bus {
     this.#onError = onError;
   }
 
+  /** Nobody else writes here. */
+  readonly unreadable = 0;
+
   get held(): number {
     return this.#handlers.size;
   }

@@ -27,6 +27,7 @@ export interface RedisBusOptions {
 }
 
 export class RedisBus implements Bus {
+  unreadable = 0;
   readonly #client: Redis;
   readonly #keys: Keys;
   readonly #handlers = new Map<string, FeedHandler>();
@@ -139,6 +140,7 @@ export class RedisBus implements Bus {
     const handler = this.#handlers.get(channel);
     if (!handler) return;
     const events = parse(message);
+    if (!events) this.unreadable++;
     this.#guard(() => (events ? handler.events(events) : handler.unreadable()));
   }
 

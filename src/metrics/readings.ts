@@ -8,7 +8,7 @@ import type { METRICS, MetricName } from "./table.ts";
 /** What the metrics are read from, at the moment of a scrape. */
 export interface Sources {
   hub: Hub;
-  bus: Pick<Bus, "held">;
+  bus: Pick<Bus, "held" | "unreadable">;
   sockets: SocketsMeasures;
   /** Connections of `/ws/heartbeat`. */
   heartbeats: number;
@@ -80,6 +80,8 @@ export const READINGS: Readonly<Record<ReadName, (from: Sources) => Value[]>> = 
   trainwire_redis_lost_total: ({ redisLost }) => single(redisLost),
   trainwire_probe_age_seconds: ({ hub }) => single((hub.probe.ageMs ?? Number.NaN) / 1_000),
   trainwire_reconnects_total: ({ hub }) => single(hub.probe.reconnects),
+  trainwire_unreadable_total: ({ bus, sockets }) =>
+    byName("channel", { feeds: bus.unreadable, adapter: sockets.adapterErrors }),
   trainwire_commands_total: ({ hub }) => byName("outcome", hub.tallies.commands),
   trainwire_liveness_changes_total: ({ hub }) => byName("liveness", hub.tallies.liveness),
   trainwire_presence_changes_total: ({ hub }) => single(hub.tallies.presence),

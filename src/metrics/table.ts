@@ -243,6 +243,12 @@ export const METRICS = [
     help: "How often the subscriptions were dead while Redis answered, and were connected anew.",
   },
   {
+    name: "trainwire_unreadable_total",
+    type: "counter",
+    labels: { channel: ["feeds", "adapter"] },
+    help: "Messages on Redis' channels that were dropped because nobody could read them: somebody else writes there, or another version. Of the adapter also calls that failed.",
+  },
+  {
     name: "trainwire_commands_total",
     type: "counter",
     labels: { outcome: `applied, or ${CODE}` },

@@ -10,12 +10,15 @@ import type { Redis, RedisLink } from "../redis/link.ts";
 export interface AdapterOptions {
   redis: RedisLink;
   channelPrefix: string;
-  onError: (error: Error) => void;
+  /** Told at most once a second, with how many there were since. */
+  onError: (error: Error, times: number) => void;
 }
 
 export interface OpenAdapter {
   /** For `io.adapter`. */
   adapter: (namespace: Namespace) => unknown;
+  /** Messages that were dropped, and calls of Redis that failed. */
+  readonly errors: number;
   close: () => void;
 }
 
@@ -44,8 +47,22 @@ interface Packet {
 
 /** `MessageType.BROADCAST` of the adapter. */
 const BROADCAST = 3;
+const TELL_MS = 1_000;
 
-export async function openAdapter({ redis, channelPrefix, onError }: AdapterOptions): Promise<OpenAdapter> {
+export async function openAdapter(options: AdapterOptions): Promise<OpenAdapter> {
+  const { redis, channelPrefix } = options;
+  let errors = 0;
+  let told = 0;
+  let toldAt = Number.NEGATIVE_INFINITY;
+  // Whoever floods the channels must not flood the log.
+  const onError = (error: Error) => {
+    errors++;
+    const now = performance.now();
+    if (now - toldAt < TELL_MS) return;
+    options.onError(error, errors - told);
+    told = errors;
+    toldAt = now;
+  };
   const subscriber = redis.subscriber();
   await subscriber.connect();
   const listening = listenSafely(subscriber, onError);
@@ -60,6 +77,9 @@ export async function openAdapter({ redis, channelPrefix, onError }: AdapterOpti
       const adapter = create(namespace);
       guard(adapter as unknown as Inside, onError);
       return adapter;
+    },
+    get errors() {
+      return errors;
     },
     close: () => subscriber.disconnect(),
   };

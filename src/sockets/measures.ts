@@ -18,6 +18,8 @@ export interface SocketsMeasures {
   /** Verbs, by code; those that were bad requests. */
   refused: Tally<ErrorCode>;
   violations: number;
+  /** Messages between the instances' Socket.IO adapters that were dropped, and calls of theirs that failed. */
+  adapterErrors: number;
 }
 
 export function measure(
@@ -25,7 +27,7 @@ export function measure(
   open: Iterable<Connection>,
   behind: number,
   refused: Tally<ErrorCode>,
-): SocketsMeasures {
+): Omit<SocketsMeasures, "adapterErrors"> {
   const connections: SocketsMeasures["connections"] = [];
   for (const door of ["watcher", "trainer"] as const) {
     for (const transport of ["websocket", "polling"]) connections.push({ door, transport, count: 0 });

@@ -11,7 +11,7 @@ import { type ErrorCode, HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import { refuse, refuseUpgrade } from "../refusal.ts";
 import type { AdapterOptions } from "./adapter.ts";
-import { openAdapter } from "./adapter.ts";
+import { type OpenAdapter, openAdapter } from "./adapter.ts";
 import { Connection } from "./connection.ts";
 import { guardedParser, REFUSED } from "./decoder.ts";
 import { closeAll, Drain } from "./drain.ts";
@@ -72,7 +72,7 @@ export class Sockets {
   readonly #sweep: NodeJS.Timeout;
   #drain: Drain | undefined;
   #closing = false;
-  #closeAdapter: () => void = () => {};
+  #adapter: OpenAdapter | undefined;
 
   private constructor(options: SocketsOptions) {
     this.#options = options;
@@ -97,7 +97,7 @@ export class Sockets {
     const sockets = new Sockets(options);
     if (opened) {
       sockets.#io.adapter(opened.adapter as never);
-      sockets.#closeAdapter = opened.close;
+      sockets.#adapter = opened;
     }
     sockets.#serve("/", (role) => atLeast(role, "watcher"));
     sockets.#serve("/trainer", (role) => role === "trainer" || role === "admin");
@@ -128,7 +128,10 @@ export class Sockets {
   }
 
   get measures(): SocketsMeasures {
-    return measure(this.#io, this.#open, this.#outboxes.behind, this.#refused);
+    return {
+      ...measure(this.#io, this.#open, this.#outboxes.behind, this.#refused),
+      adapterErrors: this.#adapter?.errors ?? 0,
+    };
   }
 
   /**
@@ -160,7 +163,7 @@ export class Sockets {
     clearTimeout(late);
     this.#io.engine?.close();
     await Promise.allSettled([...this.#io._nsps.values()].map((namespace) => namespace.adapter.close()));
-    this.#closeAdapter();
+    this.#adapter?.close();
   }
 
   #serve(path: "/" | "/trainer", mayEnter: (role: Identity["role"]) => boolean): void {

@@ -129,7 +129,8 @@ function judgePasts(pasts: readonly FeedLog[], trainers: readonly Published[]): 
 }
 
 function progressOf({ newest }: { newest: readonly DeliveredEvent[] }): Newest {
-  return new Map(newest.map((event) => [keyOf(event), event.data as Merged]));
+  const progress = newest.filter(({ type }) => type === "training_progress");
+  return new Map(progress.map((event) => [keyOf(event), event.data as Merged]));
 }
 
 /** Job → what was published last; each key has one trainer. */

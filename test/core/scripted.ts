@@ -52,6 +52,8 @@ export class ScriptedBus implements Bus {
   /** While it is down, subscriptions are not confirmed. */
   down = false;
 
+  readonly unreadable = 0;
+
   get held(): number {
     return this.#handlers.size;
   }

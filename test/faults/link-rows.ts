@@ -1,5 +1,6 @@
 /** What goes wrong between hubs and Redis while both are well. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { readMetrics } from "../cluster/metrics.ts";
 import type { Random } from "../cluster/random.ts";
 import { KEY_PREFIX } from "../cluster/stage.ts";
 import { hasSubscribed, type Link } from "../support/proxy.ts";
@@ -96,6 +97,12 @@ export const poisonedBus: Row = {
         scenario.mark();
         await scenario.untilRecovered();
         scenario.say(`${sent} messages on ${channels.length} channels`);
+        const metrics = await readMetrics(scenario.stage.hub(0).url);
+        for (const channel of ["feeds", "adapter"]) {
+          const counted = metrics.get(`trainwire_unreadable_total{channel="${channel}"}`) ?? 0;
+          scenario.say(`${counted} counted (${channel})`);
+          if (counted === 0) scenario.complain("I6", `no message of ${channel} was counted as unreadable`);
+        }
         for (const kind of [":{home}:job:", ":{home}:tenant:", ":sockets"]) {
           if (!channels.some((channel) => channel.includes(kind)))
             scenario.complain("I6", `nobody listens to a channel with ${kind}`);
