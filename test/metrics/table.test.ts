@@ -36,7 +36,7 @@ describe("metrics: table", () => {
     expect(new Set(labels)).to.deep.equal(
       new Set([
         ...["version", "node", "state", "door", "transport", "reason", "code", "status"],
-        ...["result", "clock", "class", "outcome", "liveness"],
+        ...["result", "clock", "class", "outcome", "liveness", "channel"],
       ]),
     );
   });
