@@ -107,6 +107,14 @@ describe("the checker of a feed that has begun anew complains about", () => {
     expect(judge({ ...view(), stayed: true }, {}, gone)).to.deep.equal(["I1"]);
   });
 
+  it("what is missing of a feed that came again after it was gone, but not that nothing of it was wanted", () => {
+    const told = { ...view(), entries: [...view().entries, reset(null)], stayed: true };
+    const confirmed = { until: 23, untilEpoch: "epoch-2" };
+    expect(judge({ ...told, ...confirmed })).to.deep.equal(["I1"]);
+    const types: View["types"] = new Set(["alert"]);
+    expect(judge({ ...told, ...confirmed, types, entries: [reset(null)] })).to.be.empty;
+  });
+
   it("the tenant's progress of before the reset, but not what came with the word of it", () => {
     const value = { step: 2, loss: 0.25 };
     const expected: Newest = new Map([[JOB, value]]);

@@ -26,6 +26,9 @@ export function judgeThroughResets(
   const about = `${view.watcher} on ${view.feed === "tenant" ? "the tenant's feed" : view.jobId}`;
   const complaints: Complaint[] = [];
   const stretches = stretchesOf(view);
+  const end = stretches.at(-1);
+  // Told that it is gone, it has the one that began then from its start, whether or not something was for it.
+  if (end?.told && end.epoch === null && view.stayed && log.epoch !== "") end.epoch = log.epoch;
   const before = new Set<string>();
   for (const [i, stretch] of stretches.entries()) {
     const { epoch } = stretch;
@@ -38,7 +41,7 @@ export function judgeThroughResets(
     if (epoch === log.epoch) complaints.push(...judgeView(partOf(view, stretch), log));
     else if (past) complaints.push(...judgeView(partOf(view, stretch, past), past));
   }
-  const last = stretches.at(-1)?.epoch ?? "";
+  const last = end?.epoch ?? "";
   if (view.stayed && last !== log.epoch) {
     const text = `${about}: was not told that the history is another one, ${log.epoch || "none"} after ${last}`;
     complaints.push({ rule: "I1", text });

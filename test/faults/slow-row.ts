@@ -12,7 +12,7 @@ import { type Row, runScenario, type Scenario } from "./scenario.ts";
 const HUBS = 3;
 /** Where the slow ones are, and the trainer that floods their job. */
 const [SLOW_HUB, FLOOD_HUB] = [0, 2] as const;
-const READERS = { short: 10, long: 200 } as const;
+const READERS = { short: 10, long: 40 } as const;
 const JOB = "job-0";
 const LINE = 15_000;
 /** 18 MB for each: the system's own buffers take some megabytes of a connection before anything waits. */
