@@ -40,7 +40,7 @@ export interface RunningHub {
 }
 
 /** How long requests over HTTP may take to their end when the hub has drained. */
-const ANSWERS_MS = 5_000;
+const ANSWERS_MS = 3_000;
 
 /** @throws Error in one line, when the port is taken or Redis cannot serve. */
 export async function startHub(config: Config, log: Log): Promise<RunningHub> {
@@ -52,22 +52,14 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
   const addressOf = (request: IncomingMessage) => clientAddress(request, trusted);
   const socketsLog = log.module("sockets");
   const hub = new Hub({
+    ...config,
+    timeoutMs: config.redisTimeoutMs,
     store,
     registry,
     bus,
     log: log.module("hub"),
     logs: { feeds: log.module("feeds"), sockets: socketsLog, redis: log.module("redis") },
     meter: metrics.meter,
-    instanceId: config.instanceId,
-    checkIntervalMs: config.checkIntervalMs,
-    releaseMs: config.releaseMs,
-    positionIntervalMs: config.positionIntervalMs,
-    timeoutMs: config.redisTimeoutMs,
-    presenceIntervalMs: config.presenceIntervalMs,
-    instanceTimeoutMs: config.instanceTimeoutMs,
-    staleMs: config.staleMs,
-    lostMs: config.lostMs,
-    probeIntervalMs: config.probeIntervalMs,
     connections: () => ({
       connections: sockets?.connections ?? 0,
       watchers: sockets?.counters.watchers ?? 0,
@@ -78,10 +70,8 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
   let sockets: Sockets | undefined;
   const connections = () => (sockets?.connections ?? 0) + heartbeats.connections;
   const heartbeats = new Heartbeats({
+    ...config,
     auth,
-    corsOrigins: config.corsOrigins,
-    pingIntervalMs: config.pingIntervalMs,
-    pingTimeoutMs: config.pingTimeoutMs,
     full: () => connections() >= config.maxConnections,
     onOpened: (identity, request) =>
       hub.visits.begin({
@@ -129,18 +119,10 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
   let metricsUrl: string | undefined;
   try {
     sockets = await Sockets.open({
+      ...config,
       server,
       hub,
       auth,
-      corsOrigins: config.corsOrigins,
-      pingIntervalMs: config.pingIntervalMs,
-      pingTimeoutMs: config.pingTimeoutMs,
-      connectTimeoutMs: config.connectTimeoutMs,
-      tokenWarningMs: config.tokenWarningMs,
-      tokenGraceMs: config.tokenGraceMs,
-      maxConnections: config.maxConnections,
-      holdBytes: config.holdBytes,
-      slowBytes: config.slowBytes,
       addressOf,
       log: socketsLog,
       otherConnections: () => heartbeats.connections,

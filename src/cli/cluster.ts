@@ -8,6 +8,7 @@ import type { Cluster } from "../cluster/cluster.ts";
 import { type Config, environment, loadConfig } from "../config.ts";
 import type { Log } from "../log.ts";
 import { tellHowToWatch } from "./invitation.ts";
+import { onEnd } from "./signals.ts";
 
 interface Options {
   replicas: number;
@@ -35,8 +36,6 @@ TRAINWIRE_TRUSTED_PROXIES.
 SIGINT (Ctrl-C) ends it, SIGTERM too, after the hubs have drained; a second one kills. SIGHUP restarts the hubs, one
 after the other. Exit codes: 0 ended by a signal, 1 not started or a process died, 130 ended by a second signal.`;
 
-/** The terminal sends Ctrl-C to npm and to us, and npm passes its own on: what comes so soon is the same signal. */
-const SAME_SIGNAL_MS = 500;
 /** Beyond what hubs allow themselves. */
 const GRACE_MS = 5_000;
 
@@ -49,7 +48,8 @@ async function cluster({ replicas, port, restart = false }: Options): Promise<vo
   ]);
   const env = environment();
   const config = loadConfig({ ...env, ...hubSettings("redis://127.0.0.1"), PORT: undefined });
-  const log = createLog({ levels: config.logLevels });
+  const root = createLog({ levels: config.logLevels });
+  const log = root.module("cluster");
   const lines = createLines({});
   const signals = new Signals(log);
   const running = await Cluster.start({
@@ -60,7 +60,7 @@ async function cluster({ replicas, port, restart = false }: Options): Promise<vo
     restart,
     env,
     hubGraceMs: config.drainMs + config.shutdownMs + GRACE_MS,
-    log,
+    log: root,
     line: (hub, line) => passOn(hub, line, log, lines),
     signal: signals.ended,
   }).catch((error) => {
@@ -91,13 +91,15 @@ class Signals {
   readonly #end = new AbortController();
   readonly #log: Log;
   readonly #terminal = isatty(1);
-  #first: { signal: NodeJS.Signals; at: number } | undefined;
+  #first: NodeJS.Signals | undefined;
   #running: Cluster | undefined;
 
   constructor(log: Log) {
     this.#log = log;
-    process.on("SIGINT", (signal) => this.#told(signal));
-    process.on("SIGTERM", (signal) => this.#told(signal));
+    onEnd(
+      (signal) => this.#told(signal),
+      () => this.#kill(),
+    );
     process.on("SIGHUP", () => {
       // A terminal that was closed says the same as an operator.
       if (this.#terminal && !isatty(1)) this.#told("SIGTERM");
@@ -122,20 +124,21 @@ class Signals {
       this.#log.fatal(reason);
       process.exitCode = 1;
     }
-    await running.close(this.#first?.signal === "SIGINT" ? "SIGINT" : "SIGTERM");
+    await running.close(this.#first === "SIGINT" ? "SIGINT" : "SIGTERM");
   }
 
   #told(signal: NodeJS.Signals): void {
-    if (!this.#first) {
-      this.#first = { signal, at: Date.now() };
-      this.#log.info({ signal }, "closing");
-      this.#end.abort();
-    } else if (signal !== this.#first.signal || Date.now() - this.#first.at > SAME_SIGNAL_MS) {
-      process.exitCode = 130;
-      // While it starts there is nothing to kill by hand: what has been started is ended when this process is gone.
-      if (this.#running) this.#running.kill();
-      else process.exit();
-    }
+    if (this.#first) return this.#kill();
+    this.#first = signal;
+    this.#log.info({ signal }, "closing");
+    this.#end.abort();
+  }
+
+  #kill(): void {
+    process.exitCode = 130;
+    // While it starts there is nothing to kill by hand: what has been started is ended when this process is gone.
+    if (this.#running) this.#running.kill();
+    else process.exit();
   }
 
   #roll(): void {

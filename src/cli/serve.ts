@@ -4,6 +4,7 @@ import { type Config, loadConfig } from "../config.ts";
 import type { Log } from "../log.ts";
 import { startDemo } from "./demo.ts";
 import { tellHowToWatch } from "./invitation.ts";
+import { onEnd, SAME_SIGNAL_MS } from "./signals.ts";
 
 export function serveCommand(): Command {
   return new Command("serve")
@@ -11,10 +12,6 @@ export function serveCommand(): Command {
     .option("--demo", "also run the demo trainer against it")
     .action(serve);
 }
-
-const SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM"];
-/** The terminal sends Ctrl-C to npm and to us, and npm passes its own on: what comes so soon is the same signal. */
-const SAME_SIGNAL_MS = 500;
 
 async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
   const config = loadConfig();
@@ -42,17 +39,11 @@ async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
     // A process that is about to end no longer catches the signal's double.
     await new Promise((resolve) => setTimeout(resolve, SAME_SIGNAL_MS));
   };
-  let first: { signal: NodeJS.Signals; at: number } | undefined;
-  for (const name of SIGNALS) {
-    process.on(name, (signal) => {
-      if (!first) {
-        first = { signal, at: Date.now() };
-        void end(signal);
-      } else if (signal !== first.signal || Date.now() - first.at > SAME_SIGNAL_MS) {
-        process.exit(130); // a second one does not wait
-      }
-    });
-  }
+  // A second one does not wait.
+  onEnd(
+    (signal) => void end(signal),
+    () => process.exit(130),
+  );
 }
 
 /** So long the job of a demo that was killed stays stale before the next process takes it up. */

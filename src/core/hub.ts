@@ -162,7 +162,7 @@ export class Hub {
       isStoreReady: () => store.ready,
       intervalMs: options.probeIntervalMs,
       onArrived: (ms) => meter.observe("probe", ms / 1_000),
-      onReady: (fields) => logs.redis.info(fields, "probes come back"),
+      onReady: (fields) => logs.redis.info(fields, "what is published arrives"),
       onDeaf: (fields) => logs.redis.warn(fields, "probes are lost; connecting the subscriptions anew"),
       onError,
     });

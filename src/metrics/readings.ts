@@ -79,9 +79,9 @@ export const READINGS: Readonly<Record<ReadName, (from: Sources) => Value[]>> = 
   trainwire_store_up: ({ hub }) => single(hub.ready ? 1 : 0),
   trainwire_redis_lost_total: ({ redisLost }) => single(redisLost),
   trainwire_probe_age_seconds: ({ hub }) => single((hub.probe.ageMs ?? Number.NaN) / 1_000),
-  trainwire_reconnects_total: ({ hub }) => single(hub.probe.reconnects),
+  trainwire_subscriber_reconnects_total: ({ hub }) => single(hub.probe.reconnects),
   trainwire_unreadable_total: ({ bus, sockets }) =>
-    byName("channel", { feeds: bus.unreadable, adapter: sockets.adapterErrors }),
+    byName("channel", { feeds: bus.unreadable, adapter: sockets.unreadable }),
   trainwire_commands_total: ({ hub }) => byName("outcome", hub.tallies.commands),
   trainwire_liveness_changes_total: ({ hub }) => byName("liveness", hub.tallies.liveness),
   trainwire_presence_changes_total: ({ hub }) => single(hub.tallies.presence),

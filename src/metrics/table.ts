@@ -238,7 +238,7 @@ export const METRICS = [
     help: "Since the last of them came back. Well above TRAINWIRE_PROBE_INTERVAL_MS: this instance hears nothing. NaN before the first.",
   },
   {
-    name: "trainwire_reconnects_total",
+    name: "trainwire_subscriber_reconnects_total",
     type: "counter",
     help: "How often the subscriptions were dead while Redis answered, and were connected anew.",
   },
@@ -246,7 +246,7 @@ export const METRICS = [
     name: "trainwire_unreadable_total",
     type: "counter",
     labels: { channel: ["feeds", "adapter"] },
-    help: "Messages on Redis' channels that were dropped because nobody could read them: somebody else writes there, or another version. Of the adapter also calls that failed.",
+    help: "Messages on Redis' channels that were dropped because nobody could read them: somebody else writes there, or another version.",
   },
   {
     name: "trainwire_commands_total",

@@ -17,8 +17,8 @@ export interface AdapterOptions {
 export interface OpenAdapter {
   /** For `io.adapter`. */
   adapter: (namespace: Namespace) => unknown;
-  /** Messages that were dropped, and calls of Redis that failed. */
-  readonly errors: number;
+  /** Messages that were dropped, because nobody could read them. */
+  readonly unreadable: number;
   close: () => void;
 }
 
@@ -51,6 +51,7 @@ const TELL_MS = 1_000;
 
 export async function openAdapter(options: AdapterOptions): Promise<OpenAdapter> {
   const { redis, channelPrefix } = options;
+  let unreadable = 0;
   let errors = 0;
   let told = 0;
   let toldAt = Number.NEGATIVE_INFINITY;
@@ -75,11 +76,14 @@ export async function openAdapter(options: AdapterOptions): Promise<OpenAdapter>
     // A function and not a method: Socket.IO calls it with `new`.
     adapter: function adapter(namespace: Namespace) {
       const adapter = create(namespace);
-      guard(adapter as unknown as Inside, onError);
+      guard(adapter as unknown as Inside, onError, (error) => {
+        unreadable++;
+        onError(error);
+      });
       return adapter;
     },
-    get errors() {
-      return errors;
+    get unreadable() {
+      return unreadable;
     },
     close: () => subscriber.disconnect(),
   };
@@ -117,15 +121,15 @@ function publishSafely(client: Redis) {
   };
 }
 
-function guard(adapter: Inside, onError: (error: Error) => void): void {
+function guard(adapter: Inside, onError: (error: Error) => void, onUnreadable: (error: Error) => void): void {
   const { onMessage, onRawMessage, doPublish, doPublishResponse, serverCount } = adapter;
   adapter.onRawMessage = (message, channel) => {
     try {
       // Some of its cases answer by a promise that nobody holds.
       const done: unknown = onRawMessage.call(adapter, message, channel);
-      if (done instanceof Promise) done.catch(onError);
+      if (done instanceof Promise) done.catch(onUnreadable);
     } catch (error) {
-      onError(error as Error);
+      onUnreadable(error as Error);
     }
   };
   adapter.onMessage = (message, offset) => {

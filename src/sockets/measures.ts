@@ -18,8 +18,8 @@ export interface SocketsMeasures {
   /** Verbs, by code; those that were bad requests. */
   refused: Tally<ErrorCode>;
   violations: number;
-  /** Messages between the instances' Socket.IO adapters that were dropped, and calls of theirs that failed. */
-  adapterErrors: number;
+  /** Messages on the channels of Socket.IO's adapter that were dropped. */
+  unreadable: number;
 }
 
 export function measure(
@@ -27,7 +27,7 @@ export function measure(
   open: Iterable<Connection>,
   behind: number,
   refused: Tally<ErrorCode>,
-): Omit<SocketsMeasures, "adapterErrors"> {
+): Omit<SocketsMeasures, "unreadable"> {
   const connections: SocketsMeasures["connections"] = [];
   for (const door of ["watcher", "trainer"] as const) {
     for (const transport of ["websocket", "polling"]) connections.push({ door, transport, count: 0 });

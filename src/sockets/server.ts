@@ -54,10 +54,8 @@ const DOORS = { "/": "watcher", "/trainer": "trainer" } as const;
 const GRACE_MS = 500;
 
 export interface SocketsCounters {
-  connections: number;
   watchers: number;
   trainers: number;
-  refused: Partial<Record<ErrorCode, number>>;
 }
 
 export class Sockets {
@@ -120,17 +118,15 @@ export class Sockets {
 
   get counters(): SocketsCounters {
     return {
-      connections: this.connections,
       watchers: this.#io.of("/").sockets.size,
       trainers: this.#io.of("/trainer").sockets.size,
-      refused: { ...this.#refused },
     };
   }
 
   get measures(): SocketsMeasures {
     return {
       ...measure(this.#io, this.#open, this.#outboxes.behind, this.#refused),
-      adapterErrors: this.#adapter?.errors ?? 0,
+      unreadable: this.#adapter?.unreadable ?? 0,
     };
   }
 

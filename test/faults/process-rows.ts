@@ -153,7 +153,7 @@ function newcomers(scenario: Scenario): Watcher[] {
 
 export const loopStalls: Row = {
   number: 4,
-  fault: "a hub's event loop stands still for less than the ping time-out",
+  fault: "a hub's event loop stands still for 2 s, and for 10 s",
   people: "a pause; nobody is dropped, and the lag shows",
   run: async (context) => {
     const signals = await HubSignals.create(context.build);
