@@ -2,6 +2,8 @@
 import { createServer, type RequestListener, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 
+/** How exactly it is known since when the process has stood still. */
+const LOOK_MS = 500;
 /** How long what is on its way may take when everything else is over. */
 const GRACE_MS = 500;
 
@@ -10,9 +12,27 @@ export class Listener {
   readonly #connections = new Set<Socket>();
   /** Answers that are not complete. */
   readonly #answers = new Set<ServerResponse>();
+  readonly #patienceMs: number;
+  readonly #onStall: (fields: { ms: number; connections: number }) => void;
+  readonly #looking: NodeJS.Timeout;
+  #seenAt = performance.now();
+  #wokeAt = Number.NEGATIVE_INFINITY;
   #ending = false;
 
-  constructor(answer: RequestListener) {
+  /**
+   * `patienceMs`: after so much silence clients have given the connection up. `onStall`: the process has stood still for
+   * longer, and all connections were closed.
+   */
+  constructor(
+    answer: RequestListener,
+    {
+      patienceMs = Number.POSITIVE_INFINITY,
+      onStall = () => {},
+    }: { patienceMs?: number; onStall?: (fields: { ms: number; connections: number }) => void } = {},
+  ) {
+    this.#patienceMs = patienceMs;
+    this.#onStall = onStall;
+    this.#looking = setInterval(() => this.#look(), LOOK_MS).unref();
     this.server = createServer(answer);
     this.server.on("connection", (socket: Socket) => {
       this.#connections.add(socket);
@@ -51,6 +71,27 @@ export class Listener {
     });
   }
 
+  /**
+   * Whether what came on a connection that was there at `since` (`performance.now()`) is of before a stop of this process
+   * that its client has not waited for. It has gone on elsewhere: what it had sent here would be carried out late, and an
+   * old value would take the place of newer ones.
+   */
+  isStale(since: number): boolean {
+    // What was received may be read before the timer comes.
+    this.#look();
+    return since < this.#wokeAt;
+  }
+
+  #look(): void {
+    const now = performance.now();
+    const ms = Math.round(now - this.#seenAt);
+    this.#seenAt = now;
+    if (ms <= this.#patienceMs) return;
+    this.#wokeAt = now;
+    this.#onStall({ ms, connections: this.#connections.size });
+    for (const socket of this.#connections) socket.destroy();
+  }
+
   /** It goes on listening, but each answer ends its connection: the next request may find another instance. */
   startDraining(): void {
     this.#ending = true;
@@ -59,6 +100,7 @@ export class Listener {
 
   /** Takes no more connections, completes answers within so many ms, and cuts what is left. */
   async close(answersMs = GRACE_MS): Promise<void> {
+    clearInterval(this.#looking);
     this.startDraining();
     const closed = new Promise((resolve) => this.server.close(resolve));
     this.server.closeIdleConnections();

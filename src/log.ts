@@ -2,7 +2,7 @@
  * The log: one JSON object a line on a pipe, readable lines on a terminal. Whatever is logged, tokens and passwords
  * do not appear, and hostile text can neither forge a line nor command the terminal.
  */
-import { type DestinationStream, type Logger, pino, stdTimeFunctions } from "pino";
+import { type DestinationStream, type Logger, pino, stdSerializers, stdTimeFunctions } from "pino";
 import pretty from "pino-pretty";
 import type { LogLevel, LogLevels, LogModule } from "./settings.ts";
 
@@ -33,6 +33,7 @@ export function createLog(options: LogOptions): Log {
       base: null,
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (level) => ({ level }) },
+      serializers: { err: errorOf },
     },
     createLines(options),
   );
@@ -74,6 +75,17 @@ function readableLines(destination: DestinationStream, terminal: boolean): Desti
     messageFormat: ({ module, msg = "" }) => (module === undefined ? `${msg}` : `${module}: ${msg}`),
   });
   return { write: (line) => destination.write(format(showEscapes(redact(escapeInvisible(line))))) };
+}
+
+/** Not all that an error carries: a client of Redis adds the command that failed, and with it an event's text. */
+function errorOf(error: Error): object {
+  const { type, message, stack, code } = stdSerializers.err(error) as {
+    type?: string;
+    message?: string;
+    stack?: string;
+    code?: unknown;
+  };
+  return { type, message, stack, ...(code !== undefined && { code }) };
 }
 
 const REDACTED = "[redacted]";

@@ -93,7 +93,11 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
     log: log.module("http"),
     ...(config.metricsPort === undefined && { metrics: scrape }),
   });
-  const listener = new Listener(app.callback());
+  const listener = new Listener(app.callback(), {
+    patienceMs: config.pingIntervalMs + config.pingTimeoutMs,
+    onStall: (fields) =>
+      log.module("hub").warn(fields, "this process stood still; all connections are closed"),
+  });
   const { server } = listener;
   routeUpgrades(server, {
     others: (path) => Sockets.takes(path),
@@ -124,6 +128,7 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
       hub,
       auth,
       addressOf,
+      isStale: (since) => listener.isStale(since),
       log: socketsLog,
       otherConnections: () => heartbeats.connections,
       ...(redis && {

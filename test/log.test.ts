@@ -94,6 +94,17 @@ describe("log", () => {
     }
   });
 
+  it("leaves out what else an error carries: Redis' client adds the command that failed, and its payload", () => {
+    const { log, text } = record(false);
+    const cause = Object.assign(new Error("inner"), { command: { args: ["a payload"] } });
+    const failed = Object.assign(new Error("WRONGTYPE", { cause }), {
+      code: "E1",
+      command: { name: "evalsha", args: ["a payload"] },
+    });
+    log.error({ err: failed }, "append failed");
+    expect(text()).to.include("WRONGTYPE").and.to.include("E1").and.not.include("a payload");
+  });
+
   it("is readable on a terminal: time, level, message, fields in one line", () => {
     const { log, text } = record(true);
     log.info({ job_id: "j1" }, "job started");

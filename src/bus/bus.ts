@@ -53,6 +53,8 @@ export interface Bus {
   probe(onSent?: () => void): Promise<void>;
   /** Gives up the connection that events come in by for a new one. `subscribed()` of every feed follows. */
   reconnect(): void;
+  /** When the last message came, whatever it was, by `performance.now()`. */
+  readonly heardAt: number;
   /** Feeds that are held, for `/api/v1/status` and the tests' base line. */
   readonly held: number;
   /** Messages that this version could not read. */

@@ -18,6 +18,11 @@ export class MemoryBus implements Bus {
     this.#onError = onError;
   }
 
+  /** Nothing is lost on the way. */
+  get heardAt(): number {
+    return performance.now();
+  }
+
   /** Nobody else writes here. */
   readonly unreadable = 0;
 

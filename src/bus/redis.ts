@@ -28,6 +28,7 @@ export interface RedisBusOptions {
 
 export class RedisBus implements Bus {
   unreadable = 0;
+  heardAt = 0;
   readonly #client: Redis;
   readonly #keys: Keys;
   readonly #handlers = new Map<string, FeedHandler>();
@@ -136,6 +137,7 @@ export class RedisBus implements Bus {
   }
 
   #receive(channel: string, message: string): void {
+    this.heardAt = performance.now();
     if (channel === this.#probeChannel) this.#back(Number(message));
     const handler = this.#handlers.get(channel);
     if (!handler) return;

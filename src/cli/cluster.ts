@@ -90,7 +90,8 @@ function tell({ url, hubs, folder }: Cluster, config: Config, log: Log): void {
 class Signals {
   readonly #end = new AbortController();
   readonly #log: Log;
-  readonly #terminal = isatty(1);
+  /** Standard streams that are a terminal. */
+  readonly #terminals = [0, 1, 2].filter((fd) => isatty(fd));
   #first: NodeJS.Signals | undefined;
   #running: Cluster | undefined;
 
@@ -102,7 +103,7 @@ class Signals {
     );
     process.on("SIGHUP", () => {
       // A terminal that was closed says the same as an operator.
-      if (this.#terminal && !isatty(1)) this.#told("SIGTERM");
+      if (this.#terminals.some((fd) => !isatty(fd))) this.#told("SIGTERM");
       else this.#roll();
     });
   }
@@ -128,10 +129,12 @@ class Signals {
   }
 
   #told(signal: NodeJS.Signals): void {
-    if (this.#first) return this.#kill();
-    this.#first = signal;
-    this.#log.info({ signal }, "closing");
-    this.#end.abort();
+    if (this.#first) this.#kill();
+    else {
+      this.#first = signal;
+      this.#log.info({ signal }, "closing");
+      this.#end.abort();
+    }
   }
 
   #kill(): void {

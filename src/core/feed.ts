@@ -112,7 +112,9 @@ export class Feed implements FeedHandler {
     let first: FeedEvent | undefined;
     for (const event of events) if (this.#receive(event)) first ??= event;
     // Once for all of them: they were received together, and the first has waited longest.
-    if (first) this.#context.meter.written(first.wire);
+    // The tenant's progress is held back for up to a second, on purpose.
+    const isHeld = first && !first.durable && this.name.jobId === undefined;
+    if (first && !isHeld) this.#context.meter.written(first.wire);
   }
 
   unreadable(): void {

@@ -11,7 +11,7 @@ import { HubError } from "../protocol/codes.ts";
 import type { InstanceState } from "../protocol/types.ts";
 
 export interface ProbeOptions {
-  bus: Pick<Bus, "probe" | "reconnect">;
+  bus: Pick<Bus, "probe" | "reconnect" | "heardAt">;
   /** Whether the store answers at the moment. */
   isStoreReady: () => boolean;
   /** ms between two probes. */
@@ -56,6 +56,7 @@ export class Probe {
   /** Probes that Redis has taken since the last one came back, and ticks since the first of them. */
   #taken = 0;
   #missingTicks = 0;
+  #takenAt = 0;
   /** `RENEWAL_MS` and two intervals. */
   readonly #renewalTicks: number;
   #told = false;
@@ -101,7 +102,7 @@ export class Probe {
     if (isAway || (this.#sending && this.#sentTicks >= TICKS)) this.#degrade();
     if (isAway || this.#sending) return;
     if (this.#taken > 0) this.#missingTicks++;
-    if (this.#missingTicks >= DEAF_TICKS && this.#taken > 1) this.#reconnect();
+    if (this.#missingTicks >= DEAF_TICKS && this.#taken > 1) this.#judge();
     const isLate = this.#taken > 0 && this.#missingTicks >= MISSED_TICKS;
     if (this.#sentTicks >= TICKS || isLate || this.#verdict !== "ready") this.#send();
   }
@@ -112,7 +113,7 @@ export class Probe {
     this.#sentTicks = 0;
     const onSent = () => {
       this.#sending = false;
-      this.#taken++;
+      if (this.#taken++ === 0) this.#takenAt = performance.now();
     };
     this.#options.bus.probe(onSent).then(
       () => this.#arrived(sentAt),
@@ -148,6 +149,15 @@ export class Probe {
     if (this.#verdict !== "starting") this.#verdict = "degraded";
     this.#taken = 0;
     this.#missingTicks = DEAF_TICKS - this.#renewalTicks;
+  }
+
+  /** Where other messages come, the probes are behind them: what is slow must not lose what is on its way. */
+  #judge(): void {
+    if (this.#options.bus.heardAt <= this.#takenAt) this.#reconnect();
+    else {
+      this.#taken = 0;
+      this.#missingTicks = 0;
+    }
   }
 
   #reconnect(): void {

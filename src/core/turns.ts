@@ -1,3 +1,4 @@
+/** Who may work when. */
 import { HubError } from "../protocol/codes.ts";
 
 /** Work by key: what is asked for under a key is done one after the other, in that order. */
@@ -34,5 +35,27 @@ export class Turns {
   /** What has not begun is not done any more. */
   close(): void {
     this.#closed = true;
+  }
+}
+
+/** So many works at a time; the others wait, in order. */
+export class Slots {
+  #free: number;
+  readonly #waiting: Array<() => void> = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async take<R>(work: () => Promise<R>): Promise<R> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
   }
 }

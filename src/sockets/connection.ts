@@ -31,6 +31,8 @@ export interface ConnectionOptions {
   /** Logs what nobody foresaw. */
   internal: (error: unknown, what: string) => HubError;
   log: PartLog;
+  /** Whether what comes on a connection of before this moment is too late to be carried out (listener.ts). */
+  isStale: (since: number) => boolean;
   onRefused: (code: ErrorCode) => void;
 }
 
@@ -51,6 +53,7 @@ export class Connection {
   readonly socket: Socket;
   readonly outbox: Outbox;
   readonly #options: ConnectionOptions;
+  readonly #since = performance.now();
   #identity: Identity;
   #verbs: Verbs = {};
   #onIdentity: (identity: Identity) => void = () => {};
@@ -170,6 +173,7 @@ export class Connection {
   }
 
   async #handle(name: string | symbol, args: unknown[]): Promise<void> {
+    if (this.#options.isStale(this.#since)) return void this.socket.conn.close(true);
     const ack = typeof args.at(-1) === "function" ? (args.pop() as Ack) : undefined;
     const verb = name === REFUSED ? "" : String(name).slice(0, 64);
     this.#underWay++;
@@ -217,6 +221,7 @@ export class Connection {
     this.#options.onRefused(told.code);
     if (ack) ack({ ok: false, error: told.toJSON() });
     else this.socket.emit("refused", { verb, error: told.toJSON() });
+    this.outbox.count();
     if (VIOLATIONS.has(told.code)) this.#countViolation();
     return told.code;
   }

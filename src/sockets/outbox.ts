@@ -8,12 +8,13 @@ import type { Socket } from "socket.io";
 export interface OutboxLimits {
   /** Above it conflatable values are held back. Characters, which are bytes for ASCII. */
   holdBytes: number;
-  /** Above it for a whole sweep, or above its double at once, the connection is closed. */
+  /** Above it for 2 s without getting less, or above its double at once, the connection is closed. */
   slowBytes: number;
 }
 
-/** A burst of one turn has the time to reach the system's buffers before it is judged. */
 const SWEEP_MS = 100;
+/** Engine.IO tells of a batch only when all of it is gone: at 10 Mbit/s that takes the double of the limit as long. */
+const SLOW_MS = 2_000;
 
 /** The outboxes that are behind. */
 export class Outboxes {
@@ -33,7 +34,8 @@ export class Outboxes {
   add(outbox: Outbox): void {
     this.#behind.add(outbox);
     this.#timer ??= setInterval(() => {
-      for (const each of this.#behind) each.sweep();
+      const now = performance.now();
+      for (const each of this.#behind) each.sweep(now);
     }, SWEEP_MS);
   }
 
@@ -45,7 +47,9 @@ export class Outboxes {
 }
 
 /** What this uses of an Engine.IO connection. */
-type Conn = Pick<Socket["conn"], "write" | "transport"> & { writeBuffer: Array<{ data?: unknown }> };
+type Conn = Pick<Socket["conn"], "write" | "on" | "transport" | "readyState"> & {
+  writeBuffer: Array<{ data?: unknown }>;
+};
 
 export class Outbox {
   readonly #conn: Conn;
@@ -53,21 +57,27 @@ export class Outbox {
   readonly #onSlow: () => void;
   /** The batch that the transport has not said to be done with. */
   #handed = 0;
-  /** What stands in `writeBuffer`. */
+  /** What stands in `writeBuffer`, and how many packets of it are counted. */
   #waiting = 0;
-  /** Engine.IO puts another array in its place when it hands a batch over. */
-  #buffer: unknown;
-  /** The last packet of somebody else that was counted. */
-  #counted: unknown;
+  #counted = 0;
   #behind = false;
+  /** Since when it has been above the second limit without getting less, and how much it was then. */
+  #stuck: { since: number; bytes: number } | undefined;
   #closed = false;
+  /** Told when it is no longer behind. */
+  #waiters: Array<() => void> = [];
 
   /** `onSlow` ends the connection; called once, not in the turn of a `write`. */
   constructor(conn: unknown, all: Outboxes, onSlow: () => void) {
     this.#conn = conn as Conn;
     this.#all = all;
     this.#onSlow = onSlow;
-    this.#buffer = this.#conn.writeBuffer;
+    // Engine.IO has handed over all that waited.
+    this.#conn.on("drain", () => {
+      this.#handed = this.#waiting;
+      this.#waiting = 0;
+      this.#counted = 0;
+    });
   }
 
   /** Whether conflatable values are to be held back. */
@@ -77,53 +87,67 @@ export class Outbox {
 
   /** What the client has not been seen to take. */
   get bytes(): number {
-    this.#look();
     if (this.#conn.transport.writable) this.#handed = 0;
     return this.#handed + this.#waiting;
   }
 
-  /** A packet, as it goes on the wire. */
-  write(packet: string): void {
-    if (this.#closed) return;
-    this.#look();
+  /** A packet, as it goes on the wire. Answers whether it does. */
+  write(packet: string): boolean {
+    if (this.#closed || this.#conn.readyState !== "open") return false;
+    this.#countOthers();
+    this.#waiting += packet.length;
+    this.#counted++;
     this.#conn.write(packet);
-    this.#add(packet.length);
+    this.#judge();
+    return true;
   }
 
-  /** Counts the packet that Socket.IO has just written. */
+  /** Resolves when there is room for a large answer: it is not behind, or it has ended. */
+  room(): Promise<void> {
+    if (!this.#behind) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  /** Counts what Socket.IO has just written. */
   count(): void {
-    const last = this.#conn.writeBuffer.at(-1);
-    if (last === undefined || last === this.#counted) return;
-    this.#counted = last;
-    this.#look();
-    if (typeof last.data === "string") this.#add(last.data.length);
+    this.#countOthers();
+    this.#judge();
   }
 
-  sweep(): void {
+  sweep(now: number): void {
     const { bytes } = this;
     const { holdBytes, slowBytes } = this.#all.limits;
-    if (bytes > slowBytes) this.#slow();
-    else if (bytes <= holdBytes / 2) {
-      this.#behind = false;
-      this.#all.delete(this);
-    }
+    if (bytes <= slowBytes) this.#stuck = undefined;
+    else if (!this.#stuck || bytes < this.#stuck.bytes) this.#stuck = { since: now, bytes };
+    else if (now - this.#stuck.since >= SLOW_MS) this.#slow();
+    if (bytes <= holdBytes / 2) this.#caughtUp();
   }
 
   /** The connection has ended. */
   close(): void {
     this.#closed = true;
-    this.#behind = false;
-    this.#all.delete(this);
+    this.#caughtUp();
   }
 
-  #add(length: number): void {
-    if (this.#conn.writeBuffer === this.#buffer) this.#waiting += length;
-    else {
-      // It went out at once, with all that waited.
-      this.#handed = this.#waiting + length;
-      this.#waiting = 0;
-      this.#buffer = this.#conn.writeBuffer;
+  #caughtUp(): void {
+    this.#behind = false;
+    this.#stuck = undefined;
+    this.#all.delete(this);
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const resume of waiters) resume();
+  }
+
+  #countOthers(): void {
+    const { writeBuffer } = this.#conn;
+    for (let i = this.#counted; i < writeBuffer.length; i++) {
+      const data = writeBuffer[i]?.data;
+      if (typeof data === "string") this.#waiting += data.length;
     }
+    this.#counted = writeBuffer.length;
+  }
+
+  #judge(): void {
     const bytes = this.#handed + this.#waiting;
     const { holdBytes, slowBytes } = this.#all.limits;
     if (bytes <= holdBytes || this.#closed) return;
@@ -131,16 +155,8 @@ export class Outbox {
       this.#behind = true;
       this.#all.add(this);
     }
-    // Between two sweeps it must not grow without a bound either.
+    // However fast it comes: it must not grow without a bound.
     if (bytes > 2 * slowBytes) this.#slow();
-  }
-
-  /** What waited has been handed over meanwhile. */
-  #look(): void {
-    if (this.#conn.writeBuffer === this.#buffer) return;
-    this.#handed = this.#waiting;
-    this.#waiting = 0;
-    this.#buffer = this.#conn.writeBuffer;
   }
 
   #slow(): void {

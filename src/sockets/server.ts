@@ -38,6 +38,8 @@ export interface SocketsOptions {
   /** Where a request comes from. */
   addressOf: (request: IncomingMessage) => string;
   log: PartLog;
+  /** Whether what comes on a connection of before this moment is too late. */
+  isStale: (since: number) => boolean;
   /** Connections of other doors, which count as well. */
   otherConnections: () => number;
   /** Joins the instances; without it, this process is alone. */
@@ -215,7 +217,7 @@ export class Sockets {
     identity: Identity,
     admit: (token: unknown) => Identity,
   ): void {
-    const { hub, tokenWarningMs, tokenGraceMs, log } = this.#options;
+    const { hub, tokenWarningMs, tokenGraceMs, log, isStale } = this.#options;
     const connection = new Connection({
       socket,
       identity,
@@ -226,6 +228,7 @@ export class Sockets {
       tokenGraceMs,
       internal: (error, what) => hub.internal(error, what),
       log,
+      isStale,
       onRefused: (code) => count(this.#refused, code),
     });
     const client = path === "/" ? new Watcher(connection, hub) : new Trainer(connection, hub);

@@ -6,7 +6,7 @@ import type { Hub } from "../core/hub.ts";
 import { count } from "../core/meter.ts";
 import { wants } from "../core/page.ts";
 import type { Subscriber, Subscription } from "../core/subscription.ts";
-import { Turns } from "../core/turns.ts";
+import { Slots, Turns } from "../core/turns.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type {
@@ -26,6 +26,8 @@ import { allJobsRoom, jobRoom, tenantRoom } from "./rooms.ts";
 /** The keys of subscriptions that are not to one job; no job id looks like them. */
 const TENANT = "";
 const ALL = "*";
+/** Pages of one connection that are read at a time: together they are well below what makes a client slow. */
+const PAGES = 4;
 
 export class Watcher {
   readonly #connection: Pick<Connection, "socket" | "identity" | "outbox">;
@@ -37,6 +39,7 @@ export class Watcher {
   /** Two calls for one feed are answered in order. */
   readonly #turns = new Turns();
   readonly #reading = new Turns();
+  readonly #pages = new Slots(PAGES);
   readonly #told = new WeakSet<Gap>();
   #gone = false;
 
@@ -54,9 +57,10 @@ export class Watcher {
         this.#ask(request, reply, (identity) => this.#hub.presence(identity, request)),
       // They are large: one after the other.
       series: (request: SeriesRequest, reply) =>
-        this.#reading.take("series", () =>
-          this.#ask(request, reply, (identity) => this.#hub.jobs.series(identity, request)),
-        ),
+        this.#reading.take("series", async () => {
+          await this.#connection.outbox.room();
+          await this.#ask(request, reply, (identity) => this.#hub.jobs.series(identity, request));
+        }),
       command: (request: CommandRequest, reply) =>
         this.#ask(
           request,
@@ -89,7 +93,13 @@ export class Watcher {
     const taken = new Set([...this.#subscriptions.keys(), ...this.#turns.keys, ...(this.#all ? [ALL] : [])]);
     if (!taken.has(key) && taken.size >= LIMITS.subscriptions) throw new HubError("too_many_subscriptions");
     await this.#turns.take(key, () =>
-      key === ALL ? this.#subscribeAll(request, reply) : this.#subscribeOne(key, request, reply),
+      this.#pages.take(async () => {
+        // A client that resumes many feeds gets its pages as fast as it reads them.
+        await this.#connection.outbox.room();
+        if (this.#gone) return;
+        if (key === ALL) await this.#subscribeAll(request, reply);
+        else await this.#subscribeOne(key, request, reply);
+      }),
     );
   }
 
@@ -228,7 +238,7 @@ export class Watcher {
       deliver: (event) => {
         if (!socket.connected || (all && this.#deliversItself(event))) return;
         const packet = packetOf(event);
-        outbox.write(packet);
+        if (!outbox.write(packet)) return;
         if (event.durable) tallies.deliveries.durable++;
         else tallies.deliveries.conflatable++;
         tallies.deliveries.characters += packet.length;

@@ -125,7 +125,7 @@ export interface ReadOptions {
   /** Bytes at most; one event always fits. */
   bytes: number;
   streams: readonly ("events" | "log")[];
-  /** Newest values above this seq; default `after`. */
+  /** Newest values above this seq; default `after`. Those up to `after` are sure to come only with a page that reaches the head. */
   newestAfter?: number;
 }
 

@@ -18,7 +18,7 @@ const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
 const HANDSHAKE = "/socket.io/?EIO=4&transport=polling";
 const JOBS = "/api/v1/tenants/acme/training/jobs";
 /** Long enough that the limit is seen, short enough that the test is over soon. */
-const SHORT = { "proxy_read_timeout 20s": "proxy_read_timeout 1s" };
+const SHORT = { "proxy_read_timeout 18s": "proxy_read_timeout 1s" };
 
 describe("nginx.conf", () => {
   const CONF = read("nginx.conf");

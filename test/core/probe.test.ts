@@ -25,6 +25,8 @@ const QUARTER = INTERVAL / 4;
 class Redis {
   fate: Fate = "back";
   ready = true;
+  /** Of other messages. */
+  heardAt = 0;
   sent = 0;
   reconnects = 0;
   /** What becomes better with a new connection. */
@@ -152,6 +154,18 @@ describe("core/probe", () => {
       expect(probe.state).to.equal("ready");
     }
     expect(redis.reconnects).to.equal(0);
+  });
+
+  it("is not deaf while other messages come: the probes are behind them", async () => {
+    await startReady();
+    redis.fate = "lost";
+    for (let i = 0; i < 20; i++) {
+      await pass(QUARTER);
+      redis.heardAt = performance.now();
+    }
+    expect([probe.state, redis.reconnects, told]).to.deep.equal(["ready", 0, []]);
+    await pass(4 * INTERVAL);
+    expect(redis.reconnects, "when they come no more").to.be.above(0);
   });
 
   it("is degraded while the store is away, at once, and ready with the first that comes back", async () => {

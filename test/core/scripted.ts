@@ -53,6 +53,7 @@ export class ScriptedBus implements Bus {
   down = false;
 
   readonly unreadable = 0;
+  readonly heardAt = 0;
 
   get held(): number {
     return this.#handlers.size;

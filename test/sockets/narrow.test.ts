@@ -232,7 +232,11 @@ describe("sockets: a token that allows other jobs, while something is read", () 
   beforeEach(async () => {
     sent.length = 0;
     hub = scripted();
-    const outbox = { behind: false, write: socket.conn.write, count() {} };
+    const write = (packet: string) => {
+      socket.conn.write(packet);
+      return true;
+    };
+    const outbox = { behind: false, write, count() {}, room: () => Promise.resolve() };
     connection = { socket: socket as never, outbox: outbox as never, identity: WATCHER };
     watcher = new Watcher(connection, hub.hub);
     await hub.publish({ ...bare(), job_id: "a" }, { ...bare(), job_id: "b" });

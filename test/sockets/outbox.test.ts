@@ -5,8 +5,15 @@ import { until } from "../support/hub.ts";
 /** Engine.IO's side, as far as an outbox sees it. */
 class FakeConn {
   readonly transport = { writable: true };
+  readonly readyState = "open";
   writeBuffer: Array<{ data: string }> = [];
   readonly handed: string[] = [];
+  #drained: () => void = () => {};
+
+  on(event: string, listener: () => void): void {
+    expect(event).to.equal("drain");
+    this.#drained = listener;
+  }
 
   write(data: string): void {
     this.writeBuffer.push({ data });
@@ -23,6 +30,7 @@ class FakeConn {
     this.handed.push(...this.writeBuffer.map(({ data }) => data));
     this.writeBuffer = [];
     this.transport.writable = false;
+    this.#drained();
   }
 }
 
@@ -88,7 +96,7 @@ describe("sockets/outbox", () => {
     expect(slow).to.equal(0);
   });
 
-  it("is slow when it stays above the second limit for a sweep; what waits is dropped", async () => {
+  it("is slow when it stays above the second limit; what waits is dropped", async () => {
     write(22);
     expect(slow).to.equal(0);
     await until("slow", () => slow === 1);
@@ -96,6 +104,44 @@ describe("sockets/outbox", () => {
     write(5);
     expect(conn.writeBuffer, "nothing is written any more").to.deep.equal([]);
     expect(slow).to.equal(1);
+  });
+
+  it("who takes what waits, if only slowly, is not slow", async () => {
+    write(38);
+    for (const left of [37, 0]) {
+      // Less than what makes one slow, and together more.
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      conn.sent();
+      expect(outbox.bytes).to.equal(left * 1_024);
+    }
+    expect(slow).to.equal(0);
+  }).timeout(10_000);
+
+  it("there is room for a large answer when it is no longer behind, or has ended", async () => {
+    await outbox.room();
+    write(15);
+    let room = 0;
+    const both = [outbox.room().then(() => room++), outbox.room().then(() => room++)];
+    await new Promise(setImmediate);
+    expect(room).to.equal(0);
+    conn.sent();
+    conn.sent();
+    await Promise.all(both);
+    write(15);
+    const last = outbox.room();
+    outbox.close();
+    await last;
+  });
+
+  it("keeps nothing of what it has counted", () => {
+    write(3);
+    conn.write(KB);
+    outbox.count();
+    conn.sent();
+    conn.sent();
+    expect(outbox.bytes).to.equal(0);
+    write(1);
+    expect(outbox.bytes).to.equal(1_024);
   });
 
   it("a burst of one turn that goes at once is not slow", async () => {

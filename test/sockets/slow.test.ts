@@ -165,4 +165,40 @@ describe("slow watchers", function () {
       held,
     ]);
   });
+
+  it("who resumes many jobs gets all of them, page by page, as fast as it reads", async () => {
+    hub = await startTestHub({
+      env: { TRAINWIRE_MAX_FEED_BYTES: String(64 * 1_048_576), TRAINWIRE_SLOW_BYTES: String(1_048_576) },
+    });
+    const jobs = Array.from({ length: 40 }, (_, i) => `job-${i}`);
+    for (const job_id of jobs) {
+      await hub.publish({ ...status(JOB, "running"), job_id });
+      await hub.publish(Array.from({ length: 3 }, (_, n) => ({ ...large(n), job_id })));
+    }
+    const back = await hub.watcher();
+    const read = async (job_id: string) => {
+      let events = 0;
+      let since: { epoch: string; seq: number } | undefined = { epoch: "", seq: 0 };
+      while (since) {
+        const page: SubscribeAnswer = await back.subscribe({ job_id, since });
+        events += page.events.length;
+        since = page.next;
+      }
+      return events;
+    };
+    // job_created, running, and three large ones.
+    expect(await Promise.all(jobs.map(read))).to.deep.equal(jobs.map(() => 5));
+    expect(back.all("disconnect")).to.deep.equal([]);
+  });
+
+  it("who does not read its refusals is closed, too", async () => {
+    hub = await startTestHub({ env: { TRAINWIRE_SLOW_BYTES: String(1_048_576) } });
+    const flood = await hub.watcher();
+    wireOf(flood).pause();
+    for (let i = 0; i < 60 && hub.io.of("/").sockets.size > 0; i++) {
+      for (let n = 0; n < 5_000; n++) flood.socket.emit("unsubscribe", { job_id: JOB }, () => {});
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    await until("it is closed", () => hub.io.of("/").sockets.size === 0);
+  });
 });

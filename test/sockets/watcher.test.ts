@@ -39,7 +39,11 @@ class FakeSocket {
 
 /** Nobody is behind here: what is written goes out. */
 function connectionOf(socket: FakeSocket): Connection {
-  const outbox = { behind: false, write: socket.conn.write, count() {} };
+  const write = (packet: string) => {
+    socket.conn.write(packet);
+    return true;
+  };
+  const outbox = { behind: false, write, count() {}, room: () => Promise.resolve() };
   return { socket, identity: WATCHER, outbox } as unknown as Connection;
 }
 

@@ -11,10 +11,31 @@ if not meta[1] then return {} end
 local after, head = tonumber(ARGV[2]), tonumber(meta[2])
 if (ARGV[1] ~= '' and ARGV[1] ~= meta[1]) or after > head then return { meta[1], meta[2], 1, {} } end
 
-local newest, newest_after, first_stream = {}, tonumber(ARGV[6]), 3
+local limit, max_bytes, whole, streams = tonumber(ARGV[3]), math.max(1, tonumber(ARGV[4])), true, {}
+local first_stream = ARGV[5] == '1' and 4 or 3
+for s = first_stream, #KEYS do
+  local last = ARGV[7 + s - first_stream] == 'l' and meta[4] or meta[3]
+  -- Few at first: of large events, most of a chunk would be read for nothing.
+  local entries, bytes, from, count = {}, 0, '(' .. ARGV[2] .. '-0', 4
+  while #entries < limit and bytes < max_bytes do
+    -- Up to the meta's last: what lies above was never committed.
+    local chunk = redis.call('XRANGE', KEYS[s], from, last .. '-0', 'COUNT', math.min(count, limit - #entries))
+    if #chunk == 0 then break end
+    for _, entry in ipairs(chunk) do
+      entries[#entries + 1] = entry
+      bytes = bytes + #entry[2][6] + #entry[2][8] + 64
+    end
+    from = '(' .. chunk[#chunk][1]
+    count = math.min(count * 2, 64)
+  end
+  whole = whole and (#entries == 0 or entries[#entries][1] == last .. '-0')
+  streams[#streams + 1] = { last, entries }
+end
+
+-- What lies before the cursor comes with the last page.
+local newest, newest_after = {}, whole and tonumber(ARGV[6]) or after
 if ARGV[5] == '1' then
-  first_stream = 4
-  local keys = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. ARGV[6], '+inf')
+  local keys = redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. newest_after, '+inf')
   if #keys > 0 then
     local texts = redis.call('HMGET', KEYS[2], unpack(keys))
     for i, key in ipairs(keys) do
@@ -34,23 +55,4 @@ elseif tonumber(meta[5]) > newest_after then
   end
 end
 
-local reply = { meta[1], meta[2], 0, newest }
-local limit, max_bytes = tonumber(ARGV[3]), math.max(1, tonumber(ARGV[4]))
-for s = first_stream, #KEYS do
-  local last = ARGV[7 + s - first_stream] == 'l' and meta[4] or meta[3]
-  -- Few at first: of large events, most of a chunk would be read for nothing.
-  local entries, bytes, from, count = {}, 0, '(' .. ARGV[2] .. '-0', 4
-  while #entries < limit and bytes < max_bytes do
-    -- Up to the meta's last: what lies above was never committed.
-    local chunk = redis.call('XRANGE', KEYS[s], from, last .. '-0', 'COUNT', math.min(count, limit - #entries))
-    if #chunk == 0 then break end
-    for _, entry in ipairs(chunk) do
-      entries[#entries + 1] = entry
-      bytes = bytes + #entry[2][6] + #entry[2][8] + 64
-    end
-    from = '(' .. chunk[#chunk][1]
-    count = math.min(count * 2, 64)
-  end
-  reply[#reply + 1] = { last, entries }
-end
-return reply
+return { meta[1], meta[2], 0, newest, unpack(streams) }
