@@ -1,4 +1,5 @@
 /** `trainwire cluster` from a build, and what is done to its processes, which its log names. */
+import { constants, setPriority } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
 import type { HubBuild } from "../cluster/hub-process.ts";
@@ -58,6 +59,8 @@ export class Cluster {
   static async start({ build, replicas, env }: ClusterOptions): Promise<Cluster> {
     const args = [build.main, "cluster", "--replicas", String(replicas), "--port", "0", "--restart"];
     const running = startProcess(process.execPath, args, { env });
+    // Where hubs and generators share a machine's cores, the generators go first: else it is they who are late.
+    setPriority(running.pid, constants.priority.PRIORITY_BELOW_NORMAL);
     try {
       const [line] = await running.waitForLine(/^.*"trainwire cluster is listening".*$/, START_MS);
       return new Cluster(running, JSON.parse(line as string) as { url: string; hubs: string[] });
