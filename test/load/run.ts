@@ -48,7 +48,7 @@ export interface LoadResult {
 }
 
 const REPLICAS = 3;
-const GENERATORS = 2;
+const GENERATORS = 4;
 const TENANTS = ["home", "foreign"] as const;
 const TRAINERS_PER_TENANT = 3;
 const SECRET = "a secret that only the load test knows of";
