@@ -2,7 +2,7 @@
  * Redis, hubs and nginx as processes of this machine, on loopback, in a folder that goes with them. Whatever becomes of
  * the process that started them, none of them outlives it.
  */
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -82,9 +82,7 @@ export class Cluster {
     });
     this.folder = realpathSync(mkdtempSync(join(tmpdir(), "trainwire-cluster-")));
     this.#reaper = new Reaper(this.folder);
-    // Started by root, nginx's workers are another user, who must come through to their own folders.
-    chmodSync(this.folder, 0o711);
-    mkdirSync(join(this.folder, "nginx"), { mode: 0o711 });
+    mkdirSync(join(this.folder, "nginx"), { mode: 0o700 });
     mkdirSync(join(this.folder, "redis"), { mode: 0o700 });
     const output = (name: string) => new Output(join(this.folder, name));
     this.#outputs = {

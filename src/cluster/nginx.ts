@@ -79,7 +79,13 @@ export function writeConf(folder: string, hubs: readonly HubAddress[], listen: s
   writeFileSync(join(folder, "nginx/listen.conf"), listenConf(listen));
 }
 
-/** In the foreground, so that it is a child like the others. */
+/**
+ * In the foreground, so that it is a child like the others. Started by root, its workers stay root too: the user that
+ * they would become could not enter a folder inside one that is root's own (a private TMPDIR), and longer bodies, which
+ * go there, would fail.
+ */
 export function nginxArgs(folder: string): string[] {
-  return ["-p", `${folder}/`, "-c", join(folder, "nginx.conf"), "-e", "stderr", "-g", "daemon off;"];
+  const isRoot = process.platform === "linux" && process.getuid?.() === 0;
+  const directives = `daemon off;${isRoot ? " user root;" : ""}`;
+  return ["-p", `${folder}/`, "-c", join(folder, "nginx.conf"), "-e", "stderr", "-g", directives];
 }

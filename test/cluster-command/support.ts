@@ -97,7 +97,6 @@ export interface Front {
 export async function startFront(edits: Readonly<Record<string, string>> = {}): Promise<Front> {
   const hubs = await Promise.all(["hub-1", "hub-2", "hub-3"].map((name) => ScriptedHub.start(name)));
   const folder = tempFolder("front");
-  chmodSync(folder.path, 0o711); // started by root, nginx's workers are another user
   const port = await freePort();
   writeConf(folder.path, hubs, `127.0.0.1:${port}`);
   const file = join(folder.path, "nginx.conf");
