@@ -1,5 +1,5 @@
 /** nginx with the project's configuration before hubs that do as a test tells them, and single requests to it. */
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import {
   createServer,
   type IncomingHttpHeaders,
