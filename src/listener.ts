@@ -4,6 +4,8 @@ import type { AddressInfo, Socket } from "node:net";
 
 /** How exactly it is known since when the process has stood still. */
 const LOOK_MS = 500;
+/** A busy machine alone makes a process wait for so long. */
+const LEAST_STOP_MS = 2_000;
 /** How long what is on its way may take when everything else is over. */
 const GRACE_MS = 500;
 
@@ -12,7 +14,8 @@ export class Listener {
   readonly #connections = new Set<Socket>();
   /** Answers that are not complete. */
   readonly #answers = new Set<ServerResponse>();
-  readonly #patienceMs: number;
+  /** Between two looks: more is a stop. */
+  readonly #stopMs: number;
   readonly #onStall: (fields: { ms: number; connections: number }) => void;
   readonly #looking: NodeJS.Timeout;
   #seenAt = performance.now();
@@ -21,7 +24,7 @@ export class Listener {
 
   /**
    * `patienceMs`: after so much silence clients have given the connection up. `onStall`: the process has stood still for
-   * longer, and all connections were closed.
+   * longer (2 s at least), and all connections were closed.
    */
   constructor(
     answer: RequestListener,
@@ -30,7 +33,7 @@ export class Listener {
       onStall = () => {},
     }: { patienceMs?: number; onStall?: (fields: { ms: number; connections: number }) => void } = {},
   ) {
-    this.#patienceMs = patienceMs;
+    this.#stopMs = Math.max(patienceMs, LEAST_STOP_MS) + LOOK_MS;
     this.#onStall = onStall;
     this.#looking = setInterval(() => this.#look(), LOOK_MS).unref();
     this.server = createServer(answer);
@@ -86,7 +89,7 @@ export class Listener {
     const now = performance.now();
     const ms = Math.round(now - this.#seenAt);
     this.#seenAt = now;
-    if (ms <= this.#patienceMs) return;
+    if (ms <= this.#stopMs) return;
     this.#wokeAt = now;
     this.#onStall({ ms, connections: this.#connections.size });
     for (const socket of this.#connections) socket.destroy();

@@ -4,8 +4,8 @@ import { buildHub, type HubBuild, HubProcess } from "../cluster/hub-process.ts";
 import { client, SECRET, TENANT, token, until } from "../support/hub.ts";
 
 /** Of the hub: a client gives its connection up after the sum. */
-const PING = { TRAINWIRE_PING_INTERVAL_MS: "300", TRAINWIRE_PING_TIMEOUT_MS: "500" };
-const PATIENCE_MS = 800;
+const PING = { TRAINWIRE_PING_INTERVAL_MS: "1000", TRAINWIRE_PING_TIMEOUT_MS: "1000" };
+const PATIENCE_MS = 2_000;
 
 const step = (n: number) => ({ type: "training_progress", job_id: "job", data: { step: n } });
 
