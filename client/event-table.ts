@@ -25,6 +25,9 @@ export const CONFLATION: Readonly<Record<EventType, ReadonlyArray<"product" | "r
     custom: undefined,
   };
 
+/** Fields of progress that are metrics too (src/store/reduce.ts); compared by the same test. */
+export const CURVE_FIELDS = ["loss", "smooth_loss", "learning_rate"] as const;
+
 /** The hub's limits (src/protocol/limits.ts) that the SDK keeps by itself; compared by the same test. */
 export const KEPT_LIMITS = {
   batchEvents: 500,

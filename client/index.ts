@@ -3,6 +3,7 @@ export type * from "../src/protocol/types.ts";
 export type { CommandHandler, CommandHandlers, CommandResult } from "./commands.ts";
 export type { ConnectionOptions, ConnectionState } from "./connection.ts";
 export { TrainwireError } from "./errors.ts";
+export { pointsOf } from "./points.ts";
 export type { Envelope } from "./prepare.ts";
 export type { Products } from "./products.ts";
 export { type EventOptions, Run, type RunOptions } from "./run.ts";

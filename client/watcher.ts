@@ -232,8 +232,8 @@ export class TrainwireClient {
   }
 
   /**
-   * The curves of a job's metrics over the whole run, in at most 1 024 buckets each. To go on live, append the progress
-   * events of a subscription that have a higher `seq` than the answer.
+   * The curves of a job's metrics over the whole run, in at most 1 024 buckets each. To go on live, append what `pointsOf`
+   * gives of the progress events of a subscription, as far as its `seq` is higher than the answer's.
    *
    * @throws TrainwireError (as a rejection) with the hub's code; `disconnected`, `ack_timeout`, `closed`.
    */

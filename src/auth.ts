@@ -2,7 +2,7 @@
  * Who a token speaks for. The only file that imports jsonwebtoken, which by itself accepts more than it should
  * (a token without `exp`, an unknown `crit`, a one-byte secret, a string as payload): every claim is checked here.
  */
-import { createPublicKey, createSecretKey, type KeyObject } from "node:crypto";
+import { createHash, createPublicKey, createSecretKey, type KeyObject } from "node:crypto";
 import jwt from "jsonwebtoken";
 import { HubError } from "./protocol/codes.ts";
 import { ID_PATTERN, LIMITS } from "./protocol/limits.ts";
@@ -36,6 +36,8 @@ export interface AuthOptions {
   audience?: string;
   /** The clock, in ms since 1970; default `Date.now`. */
   now?: () => number;
+  /** Good tokens that are known again without verifying their signature; default: 10 000, 0 for none. */
+  remembered?: number;
 }
 
 export interface Auth {
@@ -43,12 +45,16 @@ export interface Auth {
    * Checks signature, time and claims.
    * Throws HubError `token_expired` for a good signature after `exp`, `unauthorized` for anything else; the message is
    * one sentence and holds nothing of the token, so it may be sent and logged.
+   * The same token again is known by its hash: the same object is answered, and only its times are checked.
    */
   verify(token: unknown): Identity;
 }
 
 /** Bytes (UTF-8) that a secret must have: as many as the hash of HS256 (RFC 7518, 3.2). */
 export const SECRET_BYTES = 32;
+
+/** Some megabytes: an identity takes a few hundred bytes, the longest 7 KB. */
+const REMEMBERED = 10_000;
 
 const RSA_BITS = 2048;
 const SUBJECT_LENGTH = 256;
@@ -110,28 +116,88 @@ export function createAuth(options: AuthOptions): Auth {
   if (keys.size === 0)
     throw new Error("No key to verify tokens with: neither a secret nor a public key is given.");
   const algorithms = [...keys.keys()].join(" or ");
+  const known = new KnownTokens(options.remembered ?? REMEMBERED);
+
+  const verified = (token: string, clockTimestamp: number): Verified => {
+    const header = headerOf(token);
+    if (Object.hasOwn(header, "crit"))
+      refuse("The token's header has `crit`; this hub knows no such extension.");
+    const key = typeof header.alg === "string" ? keys.get(header.alg) : undefined;
+    if (!key) refuse(`The token's algorithm is not ${algorithms}.`);
+    let payload: unknown;
+    try {
+      payload = jwt.verify(token, key, {
+        algorithms: [header.alg as jwt.Algorithm],
+        clockTimestamp,
+        ...(issuer !== undefined && { issuer }),
+        ...(audience !== undefined && { audience }),
+      });
+    } catch (error) {
+      throw refusal(error);
+    }
+    const identity = identify(payload);
+    // `identify` has found them to be times.
+    const { exp, nbf = Number.NEGATIVE_INFINITY } = payload as { exp: number; nbf?: number };
+    return { identity, exp, nbf };
+  };
 
   return Object.freeze({
     verify(token: unknown): Identity {
-      const header = headerOf(token);
-      if (Object.hasOwn(header, "crit"))
-        refuse("The token's header has `crit`; this hub knows no such extension.");
-      const key = typeof header.alg === "string" ? keys.get(header.alg) : undefined;
-      if (!key) refuse(`The token's algorithm is not ${algorithms}.`);
-      let payload: unknown;
-      try {
-        payload = jwt.verify(token as string, key, {
-          algorithms: [header.alg as jwt.Algorithm],
-          clockTimestamp: now() / 1000,
-          ...(issuer !== undefined && { issuer }),
-          ...(audience !== undefined && { audience }),
-        });
-      } catch (error) {
-        throw refusal(error);
-      }
-      return identify(payload);
+      const text = textOf(token);
+      const seconds = now() / 1000;
+      const hash = known.hash(text);
+      let found = known.get(hash);
+      if (!found) {
+        found = verified(text, seconds);
+        known.add(hash, found);
+      } else if (seconds >= found.exp) {
+        known.delete(hash);
+        throw new HubError("token_expired");
+        // The clock may have been set back.
+      } else if (seconds < found.nbf) throw new HubError("unauthorized", NOT_YET);
+      return found.identity;
     },
   });
+}
+
+interface Verified {
+  readonly identity: Identity;
+  /** Seconds since 1970, as the token says. */
+  readonly exp: number;
+  readonly nbf: number;
+}
+
+/** Tokens whose signature and claims are good, by their SHA-256; the least recently used is forgotten. */
+class KnownTokens {
+  readonly #max: number;
+  /** Least recently used first. */
+  readonly #tokens = new Map<string, Verified>();
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  hash(token: string): string {
+    return createHash("sha256").update(token).digest("base64");
+  }
+
+  get(hash: string): Verified | undefined {
+    const found = this.#tokens.get(hash);
+    if (found) {
+      this.#tokens.delete(hash);
+      this.#tokens.set(hash, found);
+    }
+    return found;
+  }
+
+  add(hash: string, verified: Verified): void {
+    this.#tokens.set(hash, verified);
+    if (this.#tokens.size > this.#max) this.delete(this.#tokens.keys().next().value as string);
+  }
+
+  delete(hash: string): void {
+    this.#tokens.delete(hash);
+  }
 }
 
 export interface TokenRequest {
@@ -185,10 +251,14 @@ export function atLeast(role: Role, needed: Role): boolean {
   return ROLES.indexOf(role) >= ROLES.indexOf(needed);
 }
 
-function headerOf(token: unknown): Record<string, unknown> {
+function textOf(token: unknown): string {
   if (token === undefined || token === null || token === "") refuse("The token is missing.");
   if (typeof token !== "string") refuse("The token is not a string.");
   if (token.length > LIMITS.tokenLength) refuse(`The token is longer than ${LIMITS.tokenLength} characters.`);
+  return token;
+}
+
+function headerOf(token: string): Record<string, unknown> {
   let header: unknown;
   try {
     header = jwt.decode(token, { complete: true })?.header;
@@ -233,13 +303,14 @@ function identify(payload: unknown): Identity {
 /** Our sentence for an error of jsonwebtoken; its own texts may quote the payload. */
 function refusal(error: unknown): HubError {
   if (error instanceof jwt.TokenExpiredError) return new HubError("token_expired");
-  if (error instanceof jwt.NotBeforeError)
-    return new HubError("unauthorized", "The token is not valid yet (`nbf`).");
+  if (error instanceof jwt.NotBeforeError) return new HubError("unauthorized", NOT_YET);
   const text = error instanceof Error ? error.message : "";
   const [, sentence = "The token does not verify."] =
     REFUSALS.find(([start]) => text.startsWith(start)) ?? [];
   return new HubError("unauthorized", sentence);
 }
+
+const NOT_YET = "The token is not valid yet (`nbf`).";
 
 const REFUSALS: ReadonlyArray<readonly [start: string, sentence: string]> = [
   ["invalid signature", "The token's signature does not verify."],

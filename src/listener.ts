@@ -8,10 +8,17 @@ const LOOK_MS = 500;
 const LEAST_STOP_MS = 2_000;
 /** How long what is on its way may take when everything else is over. */
 const GRACE_MS = 500;
+/**
+ * Connections that wait to be taken. All watchers of another hub may come within a second; with Node's 511 the kernel
+ * drops what is too much, and those clients try again after 1, 3, 7 s. The system's net.core.somaxconn bounds it too.
+ */
+const BACKLOG = 4_096;
 
 export class Listener {
   readonly server: Server;
   readonly #connections = new Set<Socket>();
+  /** One for all connections, of which there are thousands: a closure each would be kept as long as they are. */
+  readonly #closed: (this: Socket) => void;
   /** Answers that are not complete. */
   readonly #answers = new Set<ServerResponse>();
   /** Between two looks: more is a stop. */
@@ -37,9 +44,13 @@ export class Listener {
     this.#onStall = onStall;
     this.#looking = setInterval(() => this.#look(), LOOK_MS).unref();
     this.server = createServer(answer);
+    const connections = this.#connections;
+    this.#closed = function closed(this: Socket) {
+      connections.delete(this);
+    };
     this.server.on("connection", (socket: Socket) => {
-      this.#connections.add(socket);
-      socket.once("close", () => this.#connections.delete(socket));
+      connections.add(socket);
+      socket.on("close", this.#closed);
     });
   }
 
@@ -67,7 +78,7 @@ export class Listener {
             : error,
         );
       });
-      this.server.listen(port, host, () => {
+      this.server.listen({ port, host, backlog: BACKLOG }, () => {
         const { port: own } = this.server.address() as AddressInfo;
         resolve(`http://${host.includes(":") ? `[${host}]` : host}:${own}`);
       });

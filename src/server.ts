@@ -7,6 +7,7 @@ import { MemoryBus } from "./bus/memory.ts";
 import { RedisBus } from "./bus/redis.ts";
 import { type Config, isLoopback } from "./config.ts";
 import { Hub } from "./core/hub.ts";
+import type { Visit } from "./core/visits.ts";
 import { createApp } from "./http/app.ts";
 import { Listener } from "./listener.ts";
 import type { Log } from "./log.ts";
@@ -73,10 +74,14 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
     ...config,
     auth,
     full: () => connections() >= config.maxConnections,
-    onOpened: (identity, request) =>
-      hub.visits.begin({
-        ...{ door: "heartbeat", identity, transport: "websocket", address: addressOf(request) },
-      }),
+    onOpened: (identity, request) => {
+      const visit: Visit = {
+        ...{ door: "heartbeat", identity, transport: "websocket" },
+        ...{ address: addressOf(request), since: performance.now() },
+      };
+      hub.visits.begin(visit);
+      return (reason) => hub.visits.end(visit, reason);
+    },
   });
   const scrape = () =>
     metrics.scrape({

@@ -47,7 +47,7 @@ export interface Setting {
   /** How the default comes about where it is not a constant. With neither, the field is undefined unless set. */
   readonly derived?: string;
   /** Only of integers. */
-  readonly unit?: "ms" | "s" | "bytes" | "events" | "lines" | "points" | "jobs" | "connections";
+  readonly unit?: "ms" | "s" | "bytes" | "events" | "lines" | "points" | "jobs" | "connections" | "requests";
   /** Bounds of integers, both allowed. */
   readonly min?: number;
   readonly max?: number;
@@ -354,6 +354,17 @@ export const SETTINGS = [
     about: "Connections of one instance; the system's limit of open files must lie above.",
   },
   {
+    env: "TRAINWIRE_MAX_REPLAYS",
+    key: "maxReplays",
+    kind: "integer",
+    default: "256",
+    unit: "requests",
+    min: 1,
+    max: 100_000,
+    about:
+      "How many requests may read what was missed, or how a feed begins, at a time. The others wait, and go by turns: one of each tenant, and of a tenant one of each client.",
+  },
+  {
     env: "TRAINWIRE_HOLD_BYTES",
     key: "holdBytes",
     kind: "integer",
@@ -374,6 +385,17 @@ export const SETTINGS = [
     max: 1_073_741_824,
     about:
       "Bytes that may wait for a client to read them before its connection is closed as `slow`; it comes back and reads on by pages.",
+  },
+  {
+    env: "TRAINWIRE_FLUSH_MS",
+    key: "flushMs",
+    kind: "integer",
+    default: "20",
+    unit: "ms",
+    min: 0,
+    max: 1_000,
+    about:
+      "How long events may wait at most to leave in one write with others. Nothing waits while the event loop has room; the busier it is, the longer. Answers never wait. With 0, events leave with their turn whatever is.",
   },
   {
     env: "TRAINWIRE_PROBE_INTERVAL_MS",

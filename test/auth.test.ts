@@ -329,6 +329,86 @@ describe("auth", () => {
     }
   });
 
+  describe("a token that it has verified before", () => {
+    let now: number;
+    const auth = (options: AuthOptions = {}) => createAuth({ secret: SECRET, now: () => now, ...options });
+    const code = (work: () => unknown) => {
+      try {
+        work();
+        return "accepted";
+      } catch (error) {
+        return (error as HubError).code;
+      }
+    };
+    beforeEach(() => {
+      now = NOW * 1000;
+    });
+
+    it("is the same identity, and no longer good when it ends", () => {
+      const known = auth();
+      const token = hs256({ ...CLAIMS, exp: NOW + 60.5 });
+      const first = known.verify(token);
+      now += 60_499;
+      expect(known.verify(token)).to.equal(first);
+      for (const ms of [1, 1, 10_000]) {
+        now += ms;
+        expect(code(() => known.verify(token))).to.equal("token_expired");
+      }
+    });
+
+    it("is not good before its `nbf`, also when the clock is set back", () => {
+      const known = auth();
+      const token = hs256({ ...CLAIMS, nbf: NOW });
+      now -= 1;
+      expect(code(() => known.verify(token))).to.equal("unauthorized");
+      now += 1;
+      known.verify(token);
+      now -= 1;
+      expect(code(() => known.verify(token))).to.equal("unauthorized");
+      now += 1;
+      expect(code(() => known.verify(token))).to.equal("accepted");
+    });
+
+    it("is known by all of its text: no other with its claims, header or signature is", () => {
+      const known = auth();
+      const token = hs256(CLAIMS);
+      known.verify(token);
+      const [head, claims, signature] = token.split(".") as [string, string, string];
+      const forged = part({ ...CLAIMS, role: "admin" });
+      for (const other of [
+        `${head}.${forged}.${signature}`,
+        `${head}.${claims}.`,
+        `${head}.${claims}.${signature.slice(0, -2)}AA`,
+        `${part({ alg: "none" })}.${claims}.${signature}`,
+        ` ${token}`,
+      ]) {
+        expect(code(() => known.verify(other))).to.equal("unauthorized");
+      }
+    });
+
+    it("is not known to a verifier with other keys", () => {
+      const token = hs256(CLAIMS);
+      auth().verify(token);
+      expect(code(() => auth({ secret: `${SECRET}!` }).verify(token))).to.equal("unauthorized");
+    });
+
+    it("is remembered only as long as there is room, and a bad one never", () => {
+      const known = auth({ remembered: 2 });
+      const [a, b, c] = ["a", "b", "c"].map((sub) => hs256({ ...CLAIMS, sub })) as [string, string, string];
+      const [first, second] = [known.verify(a), known.verify(b)];
+      expect(known.verify(a)).to.equal(first);
+      known.verify(c);
+      expect(known.verify(a), "used last").to.equal(first);
+      expect(known.verify(b), "forgotten").to.not.equal(second);
+      expect(known.verify(b)).to.deep.equal(second);
+      const none = auth({ remembered: 0 });
+      expect(none.verify(a)).to.not.equal(none.verify(a));
+      const bad = hs256({ ...CLAIMS, role: "owner" });
+      for (let i = 0; i < 3; i++) expect(code(() => known.verify(bad))).to.equal("unauthorized");
+      expect(known.verify(b), "no room was taken").to.deep.equal(second);
+    });
+  });
+
   describe("signToken", () => {
     const request = { subject: "me", tenantId: "acme", role: "operator", ttlSeconds: 60 } as const;
 

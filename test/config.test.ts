@@ -43,6 +43,7 @@ describe("config", () => {
       maxLogLines: 5_000,
       maxFeedBytes: 16 * 1024 * 1024,
       maxPoints: 16_384,
+      maxReplays: 256,
       maxJobs: 10_000,
       ttlFinished: 86_400,
       ttlSilent: 604_800,

@@ -1,7 +1,7 @@
 /** What a running hub writes to its log: who comes and goes, what is asked; never a token, never a payload. */
 import { expect } from "chai";
 import { WebSocket } from "ws";
-import { Visits } from "../src/core/visits.ts";
+import { type Visit, Visits } from "../src/core/visits.ts";
 import { createLog } from "../src/log.ts";
 import type { LogLevels } from "../src/settings.ts";
 import { request } from "./http/request.ts";
@@ -161,7 +161,12 @@ describe("log lines", () => {
       const log = createLog({ levels: DEBUG, pretty, destination });
       const identity = { subject: hostile, tenantId: "acme", role: "watcher", expiresAt: 0 } as const;
       const visits = new Visits(log.module("sockets"));
-      visits.begin({ door: "watcher", identity, transport: "polling", address: hostile })("transport error");
+      const visit: Visit = {
+        ...{ door: "watcher", identity, transport: "polling" },
+        ...{ address: hostile, since: performance.now() },
+      };
+      visits.begin(visit);
+      visits.end(visit, "transport error");
       visits.refuse("unauthorized", { address: hostile });
       expect(written).to.have.length(3);
       for (const text of written) {

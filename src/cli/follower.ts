@@ -8,6 +8,7 @@ import type {
   JobStatus,
   Liveness,
   Snapshot,
+  TrainingProgress,
   TrainingStatus,
 } from "../protocol/types.ts";
 import type { Access } from "./access.ts";
@@ -50,6 +51,8 @@ export class Follower {
   #heardAt = 0;
   #timer: NodeJS.Timeout | undefined;
   #losses: Promise<void> | undefined;
+  /** While the curve is loaded: up to where at least. */
+  #lossesWanted = 0;
 
   constructor(client: TrainwireClient, output: Output, options: FollowOptions) {
     this.#client = client;
@@ -108,6 +111,7 @@ export class Follower {
     this.#existed = false;
     this.#heardAt = Date.now();
     this.#losses = undefined;
+    this.#lossesWanted = 0;
     const { history, maxRate } = this.#output;
     this.#output.follow?.(jobId);
     // It waits in any case: a hub without Redis forgets its jobs when it restarts, and trainers bring them back.
@@ -135,13 +139,26 @@ export class Follower {
     this.#liveness = snapshot.liveness;
     this.#existed = true;
     this.#output.snapshot(snapshot);
-    this.#losses ??= this.#loadLosses(snapshot);
+    this.#wantLosses(snapshot, snapshot.seq);
   }
 
-  async #loadLosses({ tenant_id, job_id }: Snapshot): Promise<void> {
+  /** Loads the curve, at least up to a position. */
+  #wantLosses({ tenant_id, job_id }: Pick<Snapshot, "tenant_id" | "job_id">, seq: number): void {
     if (!this.#output.losses) return;
-    const losses = await lossSoFar(this.#options.access, tenant_id, job_id);
-    if (this.#jobId === job_id && losses.length > 0) this.#output.losses(losses);
+    const isLoading = this.#lossesWanted > 0;
+    this.#lossesWanted = Math.max(this.#lossesWanted, seq, 1);
+    if (!isLoading) this.#losses = this.#loadLosses(tenant_id, job_id);
+  }
+
+  async #loadLosses(tenant: string, job: string): Promise<void> {
+    // More may have become missing meanwhile.
+    for (let isUpToDate = false, tries = 0; !isUpToDate && tries < 2; tries++) {
+      const soFar = await lossSoFar(this.#options.access, tenant, job);
+      if (this.#jobId !== job) return;
+      if (soFar) this.#output.losses?.(soFar);
+      isUpToDate = !soFar || soFar.seq >= this.#lossesWanted;
+    }
+    this.#lossesWanted = 0;
   }
 
   #happened(event: DeliveredEvent): void {
@@ -152,6 +169,10 @@ export class Follower {
     const isInSnapshot = event.epoch === epoch && event.seq <= (seq ?? 0);
     if (!isInSnapshot) this.#changed(event);
     this.#output.event(event);
+    // A newest value that was read: its points have not come.
+    if (event.points?.length === 0 && (event.data as TrainingProgress).loss !== undefined) {
+      this.#wantLosses({ tenant_id: event.tenant_id, job_id: this.#jobId as string }, event.seq);
+    }
     if (this.#subscription?.state === "live") this.#check();
   }
 

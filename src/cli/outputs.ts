@@ -7,6 +7,7 @@ import { describe, describeGap, describeSnapshot } from "./describe.ts";
 import { clock } from "./figures.ts";
 import type { Style } from "./paper.ts";
 import { render } from "./screen.ts";
+import type { LossSoFar } from "./series.ts";
 import { harmless, harmlessJson } from "./text.ts";
 import { emptyView, type View, withEvent, withGap, withLosses, withSnapshot } from "./view.ts";
 
@@ -20,8 +21,8 @@ export interface Output {
   /** From now on it is this job's turn; it may have to begin first. */
   follow?(jobId: string): void;
   snapshot(snapshot: Snapshot): void;
-  /** The loss from before, oldest first. */
-  losses?(values: readonly number[]): void;
+  /** The loss up to a position. May come again, when points have not come live. */
+  losses?(soFar: LossSoFar): void;
   event(event: DeliveredEvent): void;
   gap(gap: Gap): void;
   /** Shows what it has not shown yet, and gives the terminal back. */
@@ -77,8 +78,8 @@ export class Live implements Output {
     this.#change(withSnapshot(this.#view, snapshot));
   }
 
-  losses(values: readonly number[]): void {
-    this.#change(withLosses(this.#view, values));
+  losses(soFar: LossSoFar): void {
+    this.#change(withLosses(this.#view, soFar));
   }
 
   event(event: DeliveredEvent): void {
@@ -150,8 +151,8 @@ export class Once implements Output {
     this.#view = withSnapshot(this.#view, snapshot);
   }
 
-  losses(values: readonly number[]): void {
-    this.#view = withLosses(this.#view, values);
+  losses(soFar: LossSoFar): void {
+    this.#view = withLosses(this.#view, soFar);
   }
 
   event(event: DeliveredEvent): void {

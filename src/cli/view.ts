@@ -1,11 +1,12 @@
 /** What `watch` knows of a job, from its snapshot, its events and gaps. screen.ts shows it. */
-import type { ConnectionState } from "../../client/index.ts";
+import { type ConnectionState, pointsOf } from "../../client/index.ts";
 import { EVENTS } from "../protocol/events.ts";
 import { TERMINAL_STATUSES } from "../protocol/status.ts";
 import type {
   CheckpointSaved,
   CommandAction,
   CommandUpdate,
+  Cursor,
   DeliveredEvent,
   EventMap,
   EventType,
@@ -25,6 +26,7 @@ import type {
 } from "../protocol/types.ts";
 import { type Curve, extended, NO_CURVE } from "./curve.ts";
 import { describe, describeGap } from "./describe.ts";
+import type { LossSoFar } from "./series.ts";
 import { harmlessAll } from "./text.ts";
 
 export interface LogLine {
@@ -32,6 +34,11 @@ export interface LogLine {
   readonly time: string;
   readonly level: Level;
   readonly text: string;
+}
+
+interface LossPoint {
+  readonly seq: number;
+  readonly loss: number;
 }
 
 /** All texts are harmless to a terminal. */
@@ -69,6 +76,10 @@ export interface View {
   /** Whose progress is to be shown. */
   readonly shown: string;
   readonly losses: Curve;
+  /** Up to here points are in `losses`. */
+  readonly lossAt?: Cursor;
+  /** The last of them that came live: a curve that is loaded meanwhile may not have them. */
+  readonly recent: readonly LossPoint[];
   readonly validation?: ValidationResult;
   readonly samples: number;
   readonly sample?: SampleGenerated;
@@ -91,6 +102,7 @@ export interface View {
 const LOG_LINES = 200;
 const MACHINES = 16;
 const PARTS = 64;
+const RECENT = 4_096;
 const COMMANDS = 3;
 const OWN = "";
 
@@ -99,6 +111,7 @@ const ANEW = {
   parts: new Map<string, TrainingProgress>(),
   shown: OWN,
   losses: NO_CURVE,
+  recent: [] as readonly LossPoint[],
   results: new Map<string, ProductCompleted>(),
 } as const;
 
@@ -125,6 +138,8 @@ export function withSnapshot(view: View, raw: Snapshot): View {
   const isSame = view.jobId === job_id;
   const { log, commands } = isSame ? view : { log: [], commands: [] };
   const { losses, results } = isSame && view.attempt === attempt ? view : ANEW;
+  const { lossAt, recent } =
+    isSame && view.lossAt?.epoch === epoch ? view : { lossAt: undefined, recent: [] };
   let next: View = {
     ...emptyView(view.connection, snapshot.tenant_id),
     jobId: job_id,
@@ -141,7 +156,7 @@ export function withSnapshot(view: View, raw: Snapshot): View {
   for (const event of [...Object.values(latest), ...snapshot.newest]) next = applied(next, event);
   // The events told what they say themselves; what the hub has counted and merged stands.
   const { liveness: _, ...rest } = next;
-  return { ...rest, ...standing(snapshot), log, losses };
+  return { ...rest, ...standing(snapshot), log, losses, recent, ...(lossAt && { lossAt }) };
 }
 
 function standing(snapshot: Snapshot): Partial<View> {
@@ -159,9 +174,14 @@ function standing(snapshot: Snapshot): Partial<View> {
   };
 }
 
-/** Values of the loss from before, oldest first; NaN where it was none. */
-export function withLosses(view: View, values: readonly number[]): View {
-  return { ...view, losses: values.reduce(extended, NO_CURVE) };
+/** The loss up to a position, with what has come live after it. */
+export function withLosses(view: View, { epoch, seq, attempt, values }: LossSoFar): View {
+  const now = view.lossAt?.epoch ?? view.snapshot?.epoch ?? epoch;
+  if (epoch !== now || attempt < view.attempt) return view;
+  const later = view.recent.filter((point) => point.seq > seq);
+  const all = [...values, ...later.map(({ loss }) => loss)];
+  const lossAt = { epoch, seq: later.at(-1)?.seq ?? seq };
+  return { ...view, losses: all.reduce(extended, NO_CURVE), lossAt };
 }
 
 export function withEvent(before: View, raw: DeliveredEvent): View {
@@ -344,20 +364,35 @@ function progressed(view: View, event: DeliveredEvent<"training_progress">): Vie
   const { data, product, rank = 0, attempt = view.attempt, timestamp } = event;
   if (attempt < view.attempt) return view;
   const part = product !== undefined ? `product ${product}` : rank > 0 ? `rank ${rank}` : OWN;
-  const { parts, losses } = view;
+  const { parts } = view;
   if (!parts.has(part) && parts.size >= PARTS) return view;
   const before: TrainingProgress = parts.get(part) ?? {};
   const metrics = data.metrics && { metrics: { ...before.metrics, ...data.metrics } };
   const all = new Map(parts).set(part, { ...before, ...data, ...metrics });
   const shown = all.has(OWN) ? OWN : part;
   // Several parts in turn do not make a curve.
-  const isCurve = data.loss !== undefined && part === shown && (part === OWN || all.size === 1);
+  const isCurve = part === shown && (part === OWN || all.size === 1);
   const isStep = data.step !== undefined && timestamp > (view.lastStepAt ?? "");
   return {
     ...view,
     parts: all,
     shown,
-    losses: isCurve ? extended(losses, Number(data.loss)) : losses,
+    ...(isCurve && prolonged(view, event)),
     ...(isStep && { lastStepAt: timestamp }),
+  };
+}
+
+/** The curve of the loss, by what a progress brings to it: values that were held back come with a later one. */
+function prolonged(view: View, event: DeliveredEvent<"training_progress">): Partial<View> {
+  const { epoch } = event;
+  const { lossAt, recent } = view.lossAt?.epoch === epoch ? view : { recent: [] };
+  const points = pointsOf(event).flatMap(({ seq, metrics: { loss } }) =>
+    loss === undefined || seq <= (lossAt?.seq ?? 0) ? [] : { seq, loss: Number(loss) },
+  );
+  if (points.length === 0) return {};
+  return {
+    losses: points.reduce((curve, { loss }) => extended(curve, loss), view.losses),
+    lossAt: { epoch, seq: points.at(-1)?.seq ?? 0 },
+    recent: [...recent, ...points].slice(-RECENT),
   };
 }

@@ -7,15 +7,8 @@ import type { FeedEvent } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import { TERMINAL_STATUSES } from "../protocol/status.ts";
-import type {
-  Cursor,
-  DeliveredEvent,
-  EventType,
-  JobSummary,
-  SubscribeAllAnswer,
-  SubscribeAnswer,
-  SubscribeRequest,
-} from "../protocol/types.ts";
+import type { Cursor, DeliveredEvent, EventType, JobSummary, SubscribeRequest } from "../protocol/types.ts";
+import { AllAnswer, Answer } from "./answer.ts";
 import type { Hub } from "./hub.ts";
 import { type Opening, START } from "./open.ts";
 import { type Subscriber, Subscription } from "./subscription.ts";
@@ -132,7 +125,7 @@ export class AllJobs {
   }
 
   /** As `Hub.open`, for as many jobs as fit into one page. */
-  async page(): Promise<{ finish(): SubscribeAllAnswer; start(): void; abandon(): void }> {
+  async page(): Promise<{ finish(): AllAnswer; start(): void; abandon(): void }> {
     const read = await this.#readJobs();
     const abandon = () => {
       for (const { opening } of read) opening?.abandon();
@@ -140,14 +133,13 @@ export class AllJobs {
     return {
       abandon,
       finish: () => {
-        const jobs = read.map(({ jobId, opening }) => answerOf(jobId, opening));
-        for (const answer of jobs) {
-          this.#pending.delete(answer.job_id);
-          if (answer.more) this.#pending.set(answer.job_id, answer.next);
+        const jobs = read.map(({ jobId, opening }) => [jobId, answerOf(jobId, opening)] as const);
+        for (const [jobId, { head }] of jobs) {
+          this.#pending.delete(jobId);
+          if (head.more) this.#pending.set(jobId, head.next);
         }
         this.#more = this.#pending.size > 0;
-        const more = this.#more && { more: true, next: String(++this.#page) };
-        return { job_id: "*", jobs, ...more };
+        return new AllAnswer(jobs, this.#more ? String(++this.#page) : undefined);
       },
       start: () => {
         if (this.#closed) return abandon();
@@ -173,7 +165,7 @@ export class AllJobs {
       const failed = opened.find((one) => one.status === "rejected");
       for (const [i, one] of opened.entries()) {
         const opening = one.status === "fulfilled" ? one.value : undefined;
-        const size = opening ? sizeOf(opening.finish()) : 0;
+        const size = opening?.finish().text().length ?? 0;
         // What does not fit is read again for the next page.
         if (failed || (read.length > 0 && bytes + size > LIMITS.pageBytes)) {
           opening?.abandon();
@@ -290,22 +282,22 @@ export class AllJobs {
         const opening = await this.#open(jobId, since);
         if (this.#following.get(jobId) !== reading) return opening?.abandon();
         if (!opening) return void this.#following.delete(jobId);
-        const answer = opening.finish();
-        if (!answer.recovered) this.#tellLost(jobId, answer);
-        for (const item of opening.items) {
+        const { head, items } = opening.finish();
+        if (!head.recovered) this.#tellLost(jobId, head);
+        for (const item of items) {
           if ("wire" in item) this.#subscriber.deliver(item);
           else this.#subscriber.gap(item);
         }
         this.#join(jobId, opening);
-        if (!answer.more) return;
-        since = answer.next as Cursor;
+        if (!head.more) return;
+        since = head.next as Cursor;
       } catch (error) {
         await this.#pause(error, "following a job failed, trying again");
       }
     }
   }
 
-  #tellLost(jobId: string, { epoch, seq, snapshot }: SubscribeAnswer): void {
+  #tellLost(jobId: string, { epoch, seq, snapshot }: Answer["head"]): void {
     this.#subscriber.gap({
       type: "gap",
       feed: "job",
@@ -352,11 +344,10 @@ function isActive({ status }: JobSummary): boolean {
   return !TERMINAL_STATUSES.has(status);
 }
 
-function answerOf(jobId: string, opening: Opening | undefined): SubscribeAnswer & { job_id: string } {
-  if (opening) return { ...opening.finish(), job_id: jobId };
-  return { job_id: jobId, feed: "job", epoch: null, seq: 0, recovered: false, snapshot: null, events: [] };
-}
-
-function sizeOf(answer: SubscribeAnswer): number {
-  return JSON.stringify(answer).length;
+/** Of a job that is gone, that it is. */
+function answerOf(jobId: string, opening: Opening | undefined): Answer {
+  return (
+    opening?.finish() ??
+    new Answer({ job_id: jobId, feed: "job", epoch: null, seq: 0, recovered: false, snapshot: null })
+  );
 }

@@ -61,12 +61,12 @@ export class Join {
 export class Feed implements FeedHandler {
   readonly name: FeedName;
   readonly subscriptions = new Set<Subscription>();
-  readonly joins = new Set<Join>();
   /** ms since 1970 since nobody here needs it. */
   idleSince = Date.now();
-  /** Resolves when the feed is subscribed and its position known. */
-  readonly opened: Promise<void>;
-  #open!: () => void;
+  /** Not there while nobody is joining: there are thousands of feeds, mostly idle. */
+  #joins: Set<Join> | undefined;
+  /** Told when it is open; `undefined` from then on. */
+  #opening: Array<() => void> | undefined = [];
   #epoch: string | null = null;
   #seq = 0;
   #state: "opening" | "live" | "healing" | "closed" = "opening";
@@ -79,9 +79,6 @@ export class Feed implements FeedHandler {
   constructor(name: FeedName, context: FeedContext) {
     this.name = name;
     this.#context = context;
-    this.opened = new Promise((resolve) => {
-      this.#open = resolve;
-    });
     context.bus.hold(name, this);
     if (context.log.isLevelEnabled("debug")) context.log.debug(fieldsOf(name), "feed held");
   }
@@ -95,7 +92,25 @@ export class Feed implements FeedHandler {
   }
 
   get idle(): boolean {
-    return this.subscriptions.size === 0 && this.joins.size === 0;
+    return this.subscriptions.size === 0 && this.#joins === undefined;
+  }
+
+  /** Resolves when the feed is subscribed and its position known. */
+  async opened(): Promise<void> {
+    const opening = this.#opening;
+    if (opening) await new Promise<void>((resolve) => opening.push(resolve));
+  }
+
+  /** Events are kept for it from now on, until `part`. */
+  join(join: Join): void {
+    this.#joins ??= new Set();
+    this.#joins.add(join);
+  }
+
+  part(join: Join): void {
+    this.#joins?.delete(join);
+    if (this.#joins?.size === 0) this.#joins = undefined;
+    this.idleSince = Date.now();
   }
 
   close(): void {
@@ -180,7 +195,8 @@ export class Feed implements FeedHandler {
       if (this.#state === "closed") return;
     } while (this.#again);
     this.#state = "live";
-    this.#open();
+    for (const resume of this.#opening ?? []) resume();
+    this.#opening = undefined;
     if (!opening && log.isLevelEnabled("debug")) {
       const ms = Math.round(performance.now() - startedAt);
       log.debug({ ...fieldsOf(this.name), reason, from: before, to: this.#seq, ms }, "feed healed");
@@ -262,7 +278,7 @@ export class Feed implements FeedHandler {
     count(tallies.gaps, gap.reason);
     const { reason, stream, from, to, seq } = gap;
     log.info({ ...fieldsOf(this.name), reason, stream, from, to, seq }, "gap");
-    for (const join of this.joins) join.broken = true;
+    for (const join of this.#joins ?? []) join.broken = true;
     for (const subscription of this.subscriptions) subscription.gap(gap, previous);
   }
 
@@ -302,7 +318,7 @@ export class Feed implements FeedHandler {
   }
 
   #deliver(event: FeedEvent): boolean {
-    for (const join of this.joins) join.push(event);
+    if (this.#joins) for (const join of this.#joins) join.push(event);
     let taken = 0;
     for (const subscription of this.subscriptions) if (subscription.offer(event)) taken++;
     this.#context.counters.delivered += taken;

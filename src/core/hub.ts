@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Identity } from "../auth.ts";
-import type { Bus, FeedName } from "../bus/bus.ts";
+import type { Bus, FeedName, JobName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type {
@@ -21,6 +21,7 @@ import type {
 import type { Registry } from "../store/registry.ts";
 import type { Due, Entry, Store } from "../store/store.ts";
 import { feedOf, jobOf, sightOf } from "./access.ts";
+import { Appends } from "./appends.ts";
 import { CommandFeeds } from "./command-feeds.ts";
 import { COMMAND, Commands } from "./commands.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -32,14 +33,18 @@ import { Jobs } from "./jobs.ts";
 import { LIVENESS, LIVENESS_FIELDS, Liveness } from "./liveness.ts";
 import { type HubLog, type PartLogs, silentParts } from "./log.ts";
 import { count, type Meter, NO_METER, Tallies } from "./meter.ts";
-import { follow, type Opening, type OpenOptions, openPage, readPage } from "./open.ts";
+import { follow, type Opening, type OpenOptions, opened, openPage, readPage } from "./open.ts";
 import type { Filter } from "./page.ts";
 import { Presence } from "./presence.ts";
 import { Probe } from "./probe.ts";
 import { type CheckContext, checkEvent, createdEntry } from "./publish.ts";
+import { Reads } from "./reads.ts";
+import { SHARE_MS, Shares } from "./shares.ts";
+import { Snapshots } from "./snapshots.ts";
 import { residentBytes, Status } from "./status.ts";
 import type { Subscriber, Subscription } from "./subscription.ts";
 import { Trainers } from "./trainers.ts";
+import { FairSlots } from "./turns.ts";
 import { Visits } from "./visits.ts";
 
 export interface HubOptions {
@@ -60,6 +65,10 @@ export interface HubOptions {
   positionIntervalMs: number;
   /** ms that a subscription waits for the store and the bus. */
   timeoutMs: number;
+  /** Watchers that read what they have missed, or how a feed begins, at a time. Default: 256. */
+  maxReplays?: number;
+  /** ms in which the same part of a log is read once for all who ask; 0: each reads by itself. Default: 50. */
+  shareMs?: number;
   /** ms between two `presence` events of a job; 0 tells none. */
   presenceIntervalMs: number;
   /** ms of silence after which an instance is forgotten. */
@@ -91,6 +100,8 @@ const TOUCHES = 4;
 const DEADLINES_MS = 1_000;
 /** How long trainers have to come back after the store was away, or this instance has started. */
 const GRACE_MS = 10_000;
+/** Enough that reads shared by those who wait for them fill the process; few enough that it answers others meanwhile. */
+const REPLAYS = 256;
 const NO_CONNECTIONS = { connections: 0, watchers: 0, trainers: 0, heartbeats: 0 };
 
 export class Hub {
@@ -115,9 +126,14 @@ export class Hub {
   readonly status: Status;
   readonly #deadlines: Deadlines;
   readonly #store: Store;
+  readonly #appends: Appends;
   readonly #log: HubLog;
   readonly #meter: Meter;
   readonly #presence: Presence;
+  readonly #shares: Shares;
+  readonly #reads: Reads;
+  readonly #snapshots: Snapshots;
+  readonly #replays: FairSlots;
   readonly #instances: Instances;
   readonly #eta = new EtaEstimator();
   readonly #open: Omit<OpenOptions, "name" | "filter" | "request" | "subscriber">;
@@ -130,10 +146,15 @@ export class Hub {
     const { tallies } = this;
     this.instanceId = options.instanceId;
     this.#store = store;
+    this.#appends = new Appends(store);
     this.#log = log;
     this.#meter = meter;
     this.visits = new Visits(logs.sockets);
-    this.jobs = new Jobs(store);
+    const { maxReplays = REPLAYS, shareMs = SHARE_MS } = options;
+    this.#shares = new Shares(shareMs);
+    this.#reads = new Reads(store, this.#shares, shareMs);
+    this.#replays = new FairSlots(maxReplays);
+    this.jobs = new Jobs(store, this.#shares);
     const snapshot = (name: FeedName) => this.jobs.snapshotOfFeed(name);
     this.feeds = new Feeds({
       ...options,
@@ -182,7 +203,13 @@ export class Hub {
       onForgotten: (jobs) => this.#presence.inherit(jobs),
       onError,
     });
-    this.#open = { store, feeds: this.feeds, snapshot, timeoutMs: options.timeoutMs };
+    this.#snapshots = new Snapshots(snapshot);
+    this.#open = {
+      reads: this.#reads,
+      feeds: this.feeds,
+      snapshot: (name, head) => this.#snapshots.at(name, head),
+      timeoutMs: options.timeoutMs,
+    };
     const { staleMs, lostMs } = options;
     this.liveness = new Liveness({ store, staleMs, lostMs, tally: tallies.liveness, onError });
     const commandFeeds = new CommandFeeds(this.#open);
@@ -205,6 +232,11 @@ export class Hub {
   /** Whether the store answers at the moment. */
   get ready(): boolean {
     return this.#store.ready;
+  }
+
+  /** Pages read from the log for watchers, and watchers that wait for their turn to read. */
+  get replays(): { reads: number; waiting: number } {
+    return { reads: this.#reads.pages, waiting: this.#replays.waiting };
   }
 
   /** What this instance is, for load balancers and operators. */
@@ -270,8 +302,8 @@ export class Hub {
       const entries = group.map(({ entry }) => entry);
       const { stored, position, wakes } =
         jobId === undefined
-          ? await this.#store.append({ tenantId }, entries)
-          : await this.#store.append({ tenantId, jobId }, entries, createdEntry(jobId, context));
+          ? await this.#appends.append({ tenantId }, entries)
+          : await this.#appends.append({ tenantId, jobId }, entries, () => createdEntry(jobId, context));
       this.#meter.observe("append", (performance.now() - startedAt) / 1_000);
       if (wakes && jobId !== undefined) void this.liveness.wake({ tenantId, jobId });
       if (position && jobId === undefined) answer.tenant_position = position;
@@ -283,7 +315,7 @@ export class Hub {
         else answer.accepted++;
       }
     } catch (error) {
-      // One script for all of them: all are unknown or none was stored, so no later `n` overtakes an earlier one.
+      // One step for all of them: all are unknown or none was stored, so no later `n` overtakes an earlier one.
       const told = error instanceof HubError ? error : this.internal(error, "append failed");
       for (const { index } of group) this.#refuse(answer, index, told);
     }
@@ -304,13 +336,16 @@ export class Hub {
 
   /**
    * Reads the page that answers a subscription and keeps what comes meanwhile. The caller sends `finish()` to the
-   * client and calls `start()` in the same turn, so that live events follow the answer without gap or double.
+   * client and calls `start()` in the same turn, so that live events follow the answer without gap or double. Only so
+   * many read at a time; `subscriber` stands for who asks: the others get their turns between his.
    *
    * @throws HubError `job_not_found`, `unavailable`.
    */
   async open(identity: Identity, request: SubscribeRequest, subscriber: Subscriber): Promise<Opening> {
     const { name, filter } = this.#asked(identity, request);
-    return await openPage({ ...this.#open, name, filter, request, subscriber });
+    const options = { ...this.#open, name, filter, request, subscriber };
+    await opened(options);
+    return await this.#replays.take(name.tenantId, subscriber, () => openPage(options));
   }
 
   /** Follows the tenant's feed from now on, for those who only want to hear of jobs. */
@@ -337,9 +372,9 @@ export class Hub {
   async page(identity: Identity, request: SubscribeRequest, limit?: number): Promise<SubscribeAnswer> {
     const { name, filter } = this.#asked(identity, request);
     const options = { ...this.#open, name, filter, request, ...(limit !== undefined && { limit }) };
-    const { answer } = await readPage(options);
-    if (request.since) this.tallies.replayed(answer);
-    return answer;
+    const { answer } = await this.#replays.take(name.tenantId, identity, () => readPage(options));
+    if (request.since) this.tallies.replayed(answer.head);
+    return answer.object();
   }
 
   #asked(identity: Identity, { job_id, types }: SubscribeRequest): { name: FeedName; filter: Filter } {
@@ -356,9 +391,13 @@ export class Hub {
     return await this.jobs.snapshot(identity, job_id);
   }
 
-  /** A connection is subscribed to a job by name. Answers what ends that. */
-  watch({ tenantId, subject }: Identity, jobId: string): () => void {
-    return this.#presence.join({ tenantId, jobId }, subject);
+  /** A connection is subscribed to a job by name, until `unwatch`. */
+  watch(job: JobName, { subject }: Identity): void {
+    this.#presence.join(job, subject);
+  }
+
+  unwatch(job: JobName, { subject }: Identity): void {
+    this.#presence.leave(job, subject);
   }
 
   /** Who watches a job, on all instances. @throws HubError `job_not_found`. */
@@ -392,6 +431,9 @@ export class Hub {
     this.#deadlines.close();
     this.trainers.close();
     this.feeds.close();
+    this.#shares.close();
+    this.#reads.close();
+    this.#snapshots.close();
     this.#presence.close();
     await this.#instances.close();
   }

@@ -5,6 +5,7 @@ import { HubError } from "../protocol/codes.ts";
 import type { JobSummary, SeriesAnswer, SeriesRequest, Snapshot, TenantSnapshot } from "../protocol/types.ts";
 import type { Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
+import { Shares } from "./shares.ts";
 import { snapshotOf, summaryOf } from "./snapshot.ts";
 
 /** Jobs in a tenant's snapshot. */
@@ -12,11 +13,18 @@ const TENANT_SNAPSHOT_JOBS = 100;
 /** Jobs that are read at once when all are wanted. */
 const PAGE = 100;
 
+interface JobList {
+  readonly jobs: JobSummary[];
+  readonly next?: string;
+}
+
 export class Jobs {
   readonly #store: Store;
+  readonly #shares: Shares;
 
-  constructor(store: Store) {
+  constructor(store: Store, shares = new Shares(0)) {
     this.#store = store;
+    this.#shares = shares;
   }
 
   /** @throws HubError `job_not_found`. */
@@ -46,11 +54,15 @@ export class Jobs {
     });
   }
 
-  /** Jobs that the token may see, newest first. `next` says where to go on. */
-  async list(
-    identity: Identity,
-    { limit, before }: { limit: number; before?: string },
-  ): Promise<{ jobs: JobSummary[]; next?: string }> {
+  /** Jobs that the token may see, newest first. `next` says where to go on. Shared: not to be changed. */
+  async list(identity: Identity, page: { limit: number; before?: string }): Promise<JobList> {
+    const list = () => this.#list(identity, page);
+    if (identity.jobs) return await list();
+    // Who sees all of the tenant sees the same.
+    return await this.#shares.take(`list ${page.limit} ${page.before ?? ""} ${identity.tenantId}`, list);
+  }
+
+  async #list(identity: Identity, { limit, before }: { limit: number; before?: string }): Promise<JobList> {
     const jobs: JobSummary[] = [];
     let cursor = before;
     for (;;) {

@@ -2,18 +2,22 @@
 import { addressOf, type FeedName, streamsOf } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import type { Cursor, Gap, SubscribeAnswer, SubscribeRequest } from "../protocol/types.ts";
-import type { Page, Store } from "../store/store.ts";
+import type { Cursor, Gap, SubscribeRequest } from "../protocol/types.ts";
+import { emptyPage } from "../store/page.ts";
+import type { Page } from "../store/store.ts";
+import { Answer } from "./answer.ts";
 import { Join } from "./feed.ts";
 import type { Feeds } from "./feeds.ts";
-import { concerns, type Filter, type Item, itemsOf, toClient, visible, wants } from "./page.ts";
+import { concerns, type Filter, visible } from "./page.ts";
+import type { Reads } from "./reads.ts";
+import { Slice } from "./slice.ts";
 import { type Subscriber, Subscription } from "./subscription.ts";
 
 /** The beginning of a feed, whatever its epoch is. */
 export const START: Cursor = { epoch: "", seq: 0 };
 
 export interface ReadOptions {
-  store: Store;
+  reads: Reads;
   name: FeedName;
   filter: Filter;
   request: SubscribeRequest;
@@ -21,7 +25,8 @@ export interface ReadOptions {
   limit?: number;
   /** Whether all newest values follow what was missed: one may have been held back, and lie before the cursor. */
   repeat?: boolean;
-  snapshot(name: FeedName): Promise<Gap["snapshot"]>;
+  /** What begins the feed, at this head or a newer one. */
+  snapshot(name: FeedName, head: Cursor): Promise<Gap["snapshot"]>;
 }
 
 export interface OpenOptions extends ReadOptions {
@@ -32,10 +37,8 @@ export interface OpenOptions extends ReadOptions {
 
 /** A page that has been read, with the feed's events kept since. */
 export interface Opening {
-  /** The answer's `events` as they came from the store. */
-  readonly items: readonly Item[];
   /** The answer. From now until `start` or `abandon` nothing may be awaited. */
-  finish(): SubscribeAnswer;
+  finish(): Answer;
   /** Joins the feed: what came meanwhile is delivered at once. `undefined` when there are more pages. */
   start(): Subscription | undefined;
   /** The watcher has gone. */
@@ -43,46 +46,56 @@ export interface Opening {
 }
 
 interface PageRead {
-  answer: SubscribeAnswer;
-  /** The answer's `events` as they came from the store. */
-  items: Item[];
+  answer: Answer;
   /** The job does not exist yet, and the watcher waits for it. */
   waiting: boolean;
+}
+
+/** Waits until the feed is followed here, so that whoever has his turn with `openPage` need not. */
+export async function opened({ feeds, name, timeoutMs }: Pick<OpenOptions, "feeds" | "name" | "timeoutMs">) {
+  const feed = feeds.get(name);
+  // It is only for it to stay.
+  const join = new Join();
+  join.broken = true;
+  feed.join(join);
+  try {
+    await within(timeoutMs, feed.opened());
+  } finally {
+    feed.part(join);
+  }
 }
 
 export async function openPage(options: OpenOptions): Promise<Opening> {
   const { feeds, name, filter, subscriber, request } = options;
   const feed = feeds.get(name);
   const join = new Join();
-  feed.joins.add(join);
-  const abandon = () => {
-    feed.joins.delete(join);
-    feed.idleSince = Date.now();
-  };
+  feed.join(join);
+  const abandon = () => feed.part(join);
   try {
-    await within(options.timeoutMs, feed.opened);
+    await within(options.timeoutMs, feed.opened());
     const isNew = feed.epoch === null;
-    const { answer, items, waiting } = await readPage({ ...options, repeat: true });
+    const { answer, waiting } = await readPage({ ...options, repeat: true });
+    const { head } = answer;
     return {
-      items,
       abandon,
       finish() {
         // It came too much meanwhile, or the feed was reset: the next page tells.
-        const epoch = answer.epoch ?? feed.epoch;
+        const epoch = head.epoch ?? feed.epoch;
         const strayed = isNew && feed.epoch !== null && epoch !== feed.epoch;
-        if ((join.broken || strayed) && !answer.more && epoch !== null) {
-          answer.more = true;
-          answer.next = { epoch, seq: answer.seq };
+        if ((join.broken || strayed) && !head.more && epoch !== null) {
+          head.more = true;
+          head.next = { epoch, seq: head.seq };
         }
         return answer;
       },
       start() {
         abandon();
-        if (answer.more) return undefined;
-        const { epoch, seq } = answer;
+        if (head.more) return undefined;
+        const { epoch, seq } = head;
         const wait = waiting && { waitUntil: Date.now() + waitMs(request.wait) };
         const subscription = new Subscription({
-          name,
+          // The feed's own: one for all.
+          name: feed.name,
           ...filter,
           subscriber,
           epoch,
@@ -125,31 +138,31 @@ export async function readPage(options: ReadOptions): Promise<PageRead> {
   const { name, request, filter } = options;
   const since = request.since as Cursor | undefined;
   const base = addressOf(name);
-  const page = await readFirst(options);
+  const slice = await readFirst(options);
+  const { page } = slice;
   if (page.epoch === null) {
     if (name.jobId !== undefined && !request.wait) throw new HubError("job_not_found");
     const snapshot = name.jobId === undefined ? { jobs: [] } : null;
     // Who asks for everything from the start of what has not begun has lost nothing.
     const recovered = (since?.epoch ?? "") === "";
-    const answer = { ...base, epoch: null, seq: 0, recovered, snapshot, events: [] };
-    return { answer, items: [], waiting: name.jobId !== undefined };
+    const answer = new Answer({ ...base, epoch: null, seq: 0, recovered, snapshot });
+    return { answer, waiting: name.jobId !== undefined };
   }
+  const { epoch, seq, upTo } = page;
   if (since ? isLost(page, filter) : !request.history) {
-    const snapshot = await snapshotFor(options);
-    const answer = { ...base, ...at(snapshot, page), recovered: !since, snapshot, events: [] };
-    return { answer, items: [], waiting: false };
+    const snapshot = await snapshotFor(options, { epoch, seq });
+    const answer = new Answer({ ...base, ...at(snapshot, { epoch, seq }), recovered: !since, snapshot });
+    return { answer, waiting: false };
   }
-  const items = itemsOf(name, page).filter((item) => wants(filter, item));
-  const answer: SubscribeAnswer = {
+  const head = {
     ...base,
-    epoch: page.epoch,
-    seq: page.upTo,
+    epoch,
+    seq: upTo,
     recovered: true,
-    ...(!since && { snapshot: await snapshotFor(options) }),
-    events: items.map(toClient),
-    ...(page.upTo < page.seq && { more: true, next: { epoch: page.epoch, seq: page.upTo } }),
+    ...(!since && { snapshot: await snapshotFor(options, { epoch, seq }) }),
+    ...(upTo < seq && { more: true, next: { epoch, seq: upTo } }),
   };
-  return { answer, items, waiting: false };
+  return { answer: new Answer(head, slice.items(name, filter)), waiting: false };
 }
 
 /** Missing log lines are told in place; anything else makes the watcher's picture wrong. */
@@ -158,55 +171,42 @@ function isLost(page: Page, filter: Filter): boolean {
 }
 
 /** A job's snapshot is newer than the page: what it holds need not be delivered again. */
-function at(snapshot: Gap["snapshot"], page: Page): Pick<SubscribeAnswer, "epoch" | "seq"> {
-  return snapshot && "seq" in snapshot
-    ? { epoch: snapshot.epoch, seq: snapshot.seq }
-    : { epoch: page.epoch, seq: page.seq };
+function at(snapshot: Gap["snapshot"], head: Cursor): Cursor {
+  return snapshot && "seq" in snapshot ? { epoch: snapshot.epoch, seq: snapshot.seq } : head;
 }
 
 /** After the cursor, or before the last n events; with neither only the head is of interest. */
-async function readFirst(options: ReadOptions): Promise<Page> {
-  const { store, name, request, filter } = options;
+async function readFirst(options: ReadOptions): Promise<Slice> {
+  const { reads, name, request, filter, repeat } = options;
   const since = request.since as Cursor | undefined;
   if (since) {
-    const asked = readOptions(options, since.epoch || null, since.seq);
-    if (!options.repeat) return await store.read(name, asked);
-    const page = await store.read(name, { ...asked, newestAfter: 0 });
-    // With the last page.
-    const newest = page.newest.filter(({ seq }) => seq > since.seq || page.upTo === page.seq);
-    return { ...page, newest };
+    const { epoch, seq } = since;
+    return await reads.page(name, wanted(options, epoch || null, seq, repeat ? 0 : seq));
   }
   if (request.history) {
-    const from = await store.tail(name, request.history, filter.types);
-    const page = await store.read(name, readOptions(options, null, from));
+    const from = await reads.tail(name, request.history, filter.types);
+    // At once: what the caps remove in between would be missing without a word.
+    const { page, made } = await reads.page(name, { ...wanted(options, null, from, from), now: true });
     // Whoever asks for the last n events has lost nothing by the caps.
-    return { ...page, trimmed: [] };
+    return new Slice({ ...page, trimmed: [] }, made);
   }
-  const [head] = await store.heads(name.tenantId, [name]);
+  const head = await reads.head(name);
   const seq = head?.seq ?? 0;
-  return {
-    epoch: head?.epoch ?? null,
-    seq,
-    upTo: seq,
-    reset: false,
-    logged: [],
-    trimmed: [],
-    newest: [],
-  };
+  return new Slice({ ...emptyPage(), epoch: head?.epoch ?? null, seq, upTo: seq });
 }
 
-function readOptions({ filter, name, limit }: ReadOptions, epoch: string | null, after: number) {
-  return {
-    epoch,
-    after,
-    limit: limit ?? LIMITS.pageEvents,
-    bytes: LIMITS.pageBytes,
-    streams: streamsOf(name).filter((stream) => concerns(filter, stream)),
-  };
+function wanted(
+  { name, filter, limit = LIMITS.pageEvents }: ReadOptions,
+  epoch: string | null,
+  after: number,
+  newestAfter: number,
+) {
+  const streams = streamsOf(name).filter((stream) => concerns(filter, stream));
+  return { epoch, after, limit, bytes: LIMITS.pageBytes, streams, newestAfter };
 }
 
-async function snapshotFor({ snapshot, name, filter }: ReadOptions): Promise<Gap["snapshot"]> {
-  return visible(filter, await snapshot(name));
+async function snapshotFor({ snapshot, name, filter }: ReadOptions, head: Cursor): Promise<Gap["snapshot"]> {
+  return visible(filter, await snapshot(name, head));
 }
 
 function waitMs(wait: boolean | number | undefined): number {

@@ -1,19 +1,27 @@
 /** A page of the store as the items that a watcher gets: events and gaps, in order. */
 import { addressOf, type FeedEvent, type FeedName } from "../bus/bus.ts";
 import { EVENTS } from "../protocol/events.ts";
-import type { DeliveredEvent, EventType, Gap } from "../protocol/types.ts";
-import type { Page } from "../store/store.ts";
+import type { EventType, Gap } from "../protocol/types.ts";
+import type { Logged, Newest, Page } from "../store/store.ts";
 import { loggedWire, newestWire } from "../store/wire.ts";
 
 export type Item = FeedEvent | Gap;
 
-/** What the page holds, in order of position; a gap stands where its events would. */
-export function itemsOf(name: FeedName, page: Page): Item[] {
+/**
+ * What the page holds, in order of position; a gap stands where its events would. `made` has what became of events in
+ * other pages of the same read, and gets what is made here.
+ */
+export function itemsOf(name: FeedName, page: Page, made?: Map<Logged | Newest, FeedEvent>): Item[] {
   const address = addressOf(name);
   const epoch = page.epoch as string;
   const placed: Array<{ at: number; item: Item }> = [];
+  const place = (stored: Logged | Newest, make: () => FeedEvent) => {
+    const item = made?.get(stored) ?? make();
+    made?.set(stored, item);
+    placed.push({ at: stored.seq, item });
+  };
   for (const logged of page.logged) {
-    const item: FeedEvent = {
+    place(logged, () => ({
       epoch,
       seq: logged.seq,
       type: logged.type,
@@ -21,12 +29,11 @@ export function itemsOf(name: FeedName, page: Page): Item[] {
       jobId: name.jobId ?? logged.job?.jobId ?? "",
       key: "",
       wire: loggedWire(address.feed, epoch, logged),
-    };
-    placed.push({ at: logged.seq, item });
+    }));
   }
   for (const newest of page.newest) {
     if (newest.seq > page.upTo) continue;
-    const item: FeedEvent = {
+    place(newest, () => ({
       epoch,
       seq: newest.seq,
       type: newest.type,
@@ -34,8 +41,7 @@ export function itemsOf(name: FeedName, page: Page): Item[] {
       jobId: name.jobId ?? newest.job?.jobId ?? "",
       key: newest.key,
       wire: newestWire(address.feed, epoch, newest),
-    };
-    placed.push({ at: newest.seq, item });
+    }));
   }
   for (const { stream, from, to } of page.trimmed) {
     const item: Gap = {
@@ -62,10 +68,11 @@ export interface Filter {
 }
 
 export function wants(filter: Filter, item: Item): boolean {
-  if ("wire" in item) {
-    return (!filter.types || filter.types.has(item.type)) && (!filter.maySee || filter.maySee(item.jobId));
-  }
-  return concerns(filter, item.stream);
+  return "wire" in item ? wantsEvent(filter, item) : concerns(filter, item.stream);
+}
+
+export function wantsEvent({ types, maySee }: Filter, event: FeedEvent): boolean {
+  return (types === undefined || types.has(event.type)) && (maySee === undefined || maySee(event.jobId));
 }
 
 /** Whether a gap in a stream can have swallowed something that the filter lets through. */
@@ -78,9 +85,4 @@ export function concerns({ types }: Filter, stream: "events" | "log" | undefined
 export function visible({ maySee }: Filter, snapshot: Gap["snapshot"]): Gap["snapshot"] {
   if (!snapshot || !("jobs" in snapshot) || !maySee) return snapshot ?? null;
   return { jobs: snapshot.jobs.filter(({ job_id }) => maySee(job_id)) };
-}
-
-/** As the client gets it in an answer. */
-export function toClient(item: Item): DeliveredEvent | Gap {
-  return "wire" in item ? (JSON.parse(item.wire) as DeliveredEvent) : item;
 }

@@ -44,8 +44,8 @@ interface Listed {
   untold: boolean;
   /** Not to be told before, ms by `performance.now()`. */
   askAt: number;
-  /** The end of what is under way for the job. */
-  last: Promise<void>;
+  /** The end of what is under way for the job, if something is. */
+  last: Promise<void> | undefined;
 }
 
 /** Shares are written at least so often, however long the interval is. */
@@ -76,20 +76,21 @@ export class Presence {
     this.#timer = setInterval(() => void this.#look(), Math.min(intervalMs || LOOK_MS, LOOK_MS));
   }
 
-  /** A connection watches a job from now on. Answers what ends that. */
-  join(job: JobName, subject: string): () => void {
+  /** A connection watches a job from now on, until `leave` is called as often as this. */
+  join(job: JobName, subject: string): void {
     const listed = this.#list(job);
     listed.users.set(subject, (listed.users.get(subject) ?? 0) + 1);
     this.#count(listed, 1);
-    let joined = true;
-    return () => {
-      if (!joined) return;
-      joined = false;
-      const others = (listed.users.get(subject) ?? 1) - 1;
-      if (others > 0) listed.users.set(subject, others);
-      else listed.users.delete(subject);
-      this.#count(listed, -1);
-    };
+  }
+
+  /** One that had joined watches it no more. */
+  leave(job: JobName, subject: string): void {
+    // It is on the list for as long as somebody watches it.
+    const listed = this.#list(job);
+    const others = (listed.users.get(subject) ?? 1) - 1;
+    if (others > 0) listed.users.set(subject, others);
+    else listed.users.delete(subject);
+    this.#count(listed, -1);
   }
 
   #count(listed: Listed, more: 1 | -1): void {
@@ -138,7 +139,7 @@ export class Presence {
         said: "",
         untold: false,
         askAt: 0,
-        last: Promise.resolve(),
+        last: undefined,
       };
       this.#listed.set(id, listed);
     }
@@ -165,8 +166,13 @@ export class Presence {
 
   /** Everything of one job goes one after the other: what is said later is heard later. */
   #inTurn(listed: Listed, work: () => Promise<void>): Promise<void> {
-    const turn = listed.last.then(work);
-    listed.last = turn.catch(() => {});
+    const turn = (listed.last ?? Promise.resolve()).then(work);
+    const end: Promise<void> = turn
+      .catch(() => {})
+      .then(() => {
+        if (listed.last === end) listed.last = undefined;
+      });
+    listed.last = end;
     return turn;
   }
 

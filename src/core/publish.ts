@@ -16,7 +16,7 @@ const validators = new Map(EVENT_TYPES.map((type) => [type as string, Compile(pu
 
 /** Half a character: written as UTF-8, two such names would become the same. */
 const SURROGATE = /\p{Surrogate}/u;
-const NAMES = ["id", "product"] as const;
+const isBroken = (name: string | undefined) => name !== undefined && SURROGATE.test(name);
 
 /** Bytes that the hub adds to an event: positions and their names. */
 const POSITION_BYTES = 160;
@@ -44,7 +44,7 @@ export function checkEvent(
   if ((event.producer === undefined) !== (event.n === undefined)) {
     throw new HubError("invalid_event", "producer and n go together");
   }
-  if (NAMES.some((name) => SURROGATE.test(String(event[name] ?? "")))) {
+  if (isBroken(event.id) || isBroken(event.product)) {
     throw new HubError("invalid_event", "id and product must be well-formed Unicode");
   }
   if (event.id !== undefined && event.producer) {
@@ -53,10 +53,8 @@ export function checkEvent(
   if (!(event.job_id === undefined ? seesTenant(identity) : maySee(identity, event.job_id))) {
     throw new HubError("job_not_found");
   }
-  return {
-    ...(event.job_id !== undefined && { jobId: event.job_id }),
-    entry: encode(estimated(signed(event, identity), identity, eta), identity.tenantId, receivedAt),
-  };
+  const entry = encode(estimated(signed(event, identity), identity, eta), identity.tenantId, receivedAt);
+  return event.job_id === undefined ? { entry } : { jobId: event.job_id, entry };
 }
 
 /** The event that makes a job when its first event is another one. */
@@ -130,33 +128,18 @@ export function hubEntry<T extends EventType>(
 
 function encode(event: CheckedEvent, tenantId: string, receivedAt: string): Entry {
   const kind = EVENTS[event.type];
-  const { type, job_id, timestamp = receivedAt, attempt, rank, product, metadata, id, producer, n } = event;
-  const envelope = {
-    type,
-    tenant_id: tenantId,
-    job_id,
-    timestamp,
-    received_at: receivedAt,
-    attempt,
-    rank,
-    product,
-    metadata,
-  };
-  const head = headOf(envelope);
+  const { type, attempt, id, producer, n } = event;
+  const head = headOf(event, type, tenantId, receivedAt);
   const data = JSON.stringify(event.data);
-  if (Buffer.byteLength(head) + Buffer.byteLength(data) + POSITION_BYTES > LIMITS.eventBytes) {
+  // UTF-8 has three bytes at most for each unit of a string.
+  const most = (head.length + data.length) * 3 + POSITION_BYTES;
+  if (most > LIMITS.eventBytes && bytesOf(head, data) > LIMITS.eventBytes) {
     throw new HubError("event_too_large", `the event is over ${LIMITS.eventBytes} bytes`);
   }
+  const { job_id, timestamp } = event;
   const progressHead = () =>
-    headOf({
-      type: "training_progress",
-      tenant_id: tenantId,
-      job_id,
-      timestamp,
-      received_at: receivedAt,
-      attempt,
-    });
-  return {
+    headOf({ job_id, timestamp, attempt }, "training_progress", tenantId, receivedAt);
+  const entry: Entry = {
     type,
     durable: kind.class === "durable",
     stream: kind.stream ?? "events",
@@ -164,13 +147,31 @@ function encode(event: CheckedEvent, tenantId: string, receivedAt: string): Entr
     head,
     data,
     patch: reduce(event, progressHead),
-    ...lifeOf(event),
-    ...(attempt !== undefined && { attempt }),
-    ...(id !== undefined && { id }),
-    ...(producer && { producer: { ...producer, n: n as number } }),
   };
+  const { ends, alive } = lifeOf(event);
+  if (ends !== undefined) entry.ends = ends;
+  if (alive !== undefined) entry.alive = alive;
+  if (attempt !== undefined) entry.attempt = attempt;
+  if (id !== undefined) entry.id = id;
+  if (producer) entry.producer = { ...producer, n: n as number };
+  return entry;
 }
 
-function headOf(envelope: object): string {
-  return JSON.stringify(envelope).slice(1, -1);
+function bytesOf(head: string, data: string): number {
+  return Buffer.byteLength(head) + Buffer.byteLength(data) + POSITION_BYTES;
+}
+
+type Envelope = Pick<CheckedEvent, "job_id" | "timestamp" | "attempt" | "rank" | "product" | "metadata">;
+
+/** Ids and times have been held against their patterns: no character of theirs needs an escape. */
+function headOf(envelope: Envelope, type: EventType, tenantId: string, receivedAt: string): string {
+  const { job_id, timestamp = receivedAt, attempt, rank, product, metadata } = envelope;
+  let head = `"type":"${type}","tenant_id":"${tenantId}"`;
+  if (job_id !== undefined) head += `,"job_id":"${job_id}"`;
+  head += `,"timestamp":"${timestamp}","received_at":"${receivedAt}"`;
+  if (attempt !== undefined) head += `,"attempt":${attempt}`;
+  if (rank !== undefined) head += `,"rank":${rank}`;
+  if (product !== undefined) head += `,"product":${JSON.stringify(product)}`;
+  if (metadata !== undefined) head += `,"metadata":${JSON.stringify(metadata)}`;
+  return head;
 }

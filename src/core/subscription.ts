@@ -1,7 +1,7 @@
 /** One watcher's place in one feed. */
 import { addressOf, type FeedEvent, type FeedName } from "../bus/bus.ts";
 import type { EventType, Gap, Position } from "../protocol/types.ts";
-import { type Filter, visible, wants } from "./page.ts";
+import { type Filter, visible, wants, wantsEvent } from "./page.ts";
 import { Throttle } from "./throttle.ts";
 
 /** What a door gives the core: how this watcher is reached. None of it may throw. */
@@ -73,7 +73,7 @@ export class Subscription implements Filter {
   offer(event: FeedEvent): boolean {
     if (event.seq <= this.#seq || event.epoch !== this.#epoch) return false;
     this.#seq = event.seq;
-    if (!wants(this, event)) return false;
+    if (!wantsEvent(this, event)) return false;
     if (!this.#throttle && (event.durable || !this.subscriber.behind)) this.#deliver(event);
     else if (event.durable) {
       // The last progress comes before the status that ends it.

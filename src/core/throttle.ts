@@ -4,7 +4,7 @@
  * while nothing is held.
  */
 import type { FeedEvent } from "../bus/bus.ts";
-import type { DeliveredEvent } from "../protocol/types.ts";
+import { merged } from "./merge.ts";
 
 const SWEEP_MS = 10;
 const holding = new Set<Throttle>();
@@ -100,15 +100,4 @@ function mergedOnce(older: FeedEvent, newer: FeedEvent): FeedEvent {
   const result = merged(older, newer);
   merges.set(older, { newer, result });
   return result;
-}
-
-/** Field by field, each its newest; a new attempt clears. The envelope and the position are the newer event's. */
-export function merged(older: FeedEvent, newer: FeedEvent): FeedEvent {
-  const before = JSON.parse(older.wire) as DeliveredEvent<"training_progress">;
-  const after = JSON.parse(newer.wire) as DeliveredEvent<"training_progress">;
-  if ((after.attempt ?? 1) > (before.attempt ?? 1)) return newer;
-  if ((after.attempt ?? 1) < (before.attempt ?? 1)) return older;
-  const metrics = { ...before.data.metrics, ...after.data.metrics };
-  const data = { ...before.data, ...after.data, ...(Object.keys(metrics).length > 0 && { metrics }) };
-  return { ...newer, wire: JSON.stringify({ ...after, data }) };
 }

@@ -6,14 +6,17 @@ import { count, type Tally } from "./meter.ts";
 
 export type Door = "watcher" | "trainer" | "heartbeat";
 
+/** A connection itself, so that nothing is kept beside it for as long as it stays. */
 export interface Visit {
-  door: Door;
+  readonly door: Door;
   /** As in `welcome`. */
-  clientId?: string;
-  identity: Identity;
+  readonly clientId?: string;
+  readonly identity: Pick<Identity, "tenantId" | "subject" | "role">;
   /** `websocket` or `polling`. */
-  transport: string;
-  address: string;
+  readonly transport: string;
+  readonly address: string;
+  /** When it began, ms by `performance.now()`. */
+  readonly since: number;
 }
 
 /** Ends at which something could not be sent, or was not to be. */
@@ -31,24 +34,21 @@ export class Visits {
     this.#log = log;
   }
 
-  /** Somebody is in. Answers what tells that he has gone, and why: a `CloseReason`, or what the transport says. */
-  begin({ door, clientId, identity, transport, address }: Visit): (reason: string) => void {
-    count(this.opened, door);
-    const { tenantId, subject, role } = identity;
-    const who = {
-      ...(clientId !== undefined && { client_id: clientId }),
-      ...{ door, tenant_id: tenantId, subject, role, address },
-    };
-    this.#log.info({ ...who, transport }, "connected");
-    const since = performance.now();
-    return (reason) => {
-      const name = reason.replaceAll(" ", "_");
-      this.closed[door] ??= {};
-      count(this.closed[door] as Tally<string>, name);
-      const fields = { ...who, reason: name, seconds: Math.round((performance.now() - since) / 100) / 10 };
-      if (WARNED.has(name)) this.#log.warn(fields, "disconnected");
-      else this.#log.info(fields, "disconnected");
-    };
+  /** Somebody is in. */
+  begin(visit: Visit): void {
+    count(this.opened, visit.door);
+    this.#log.info({ ...whoOf(visit), transport: visit.transport }, "connected");
+  }
+
+  /** He has gone, and why: a `CloseReason`, or what the transport says. */
+  end(visit: Visit, reason: string): void {
+    const name = reason.replaceAll(" ", "_");
+    this.closed[visit.door] ??= {};
+    count(this.closed[visit.door] as Tally<string>, name);
+    const seconds = Math.round((performance.now() - visit.since) / 100) / 10;
+    const fields = { ...whoOf(visit), reason: name, seconds };
+    if (WARNED.has(name)) this.#log.warn(fields, "disconnected");
+    else this.#log.info(fields, "disconnected");
   }
 
   /** Somebody was not let in. */
@@ -57,4 +57,12 @@ export class Visits {
     if (OWN.has(code)) this.#log.info({ ...fields, code }, "handshake refused");
     else this.#log.warn({ ...fields, code }, "handshake refused");
   }
+}
+
+function whoOf({ door, clientId, identity, address }: Visit): object {
+  const { tenantId, subject, role } = identity;
+  return {
+    ...(clientId !== undefined && { client_id: clientId }),
+    ...{ door, tenant_id: tenantId, subject, role, address },
+  };
 }

@@ -66,9 +66,13 @@ export const READINGS: Readonly<Record<ReadName, (from: Sources) => Value[]>> = 
     return byName("result", { recovered, reset });
   },
   trainwire_replay_pages_total: ({ hub }) => single(hub.tallies.replays.pages),
+  trainwire_log_reads_total: ({ hub }) => single(hub.replays.reads),
+  trainwire_replays_waiting: ({ hub }) => single(hub.replays.waiting),
   trainwire_gaps_total: ({ hub }) => byName("reason", hub.tallies.gaps),
   trainwire_gaps_told_total: ({ hub }) => byName("reason", hub.tallies.gapsTold),
   trainwire_heals_total: ({ hub }) => byName("reason", hub.tallies.heals),
+  trainwire_socket_writes_total: ({ sockets }) => single(sockets.writes),
+  trainwire_flush_wait_seconds: ({ sockets }) => single(sockets.flushWaitMs / 1_000),
   trainwire_queue_bytes: ({ sockets }) => single(sockets.queue.bytes),
   trainwire_queue_largest_bytes: ({ sockets }) => single(sockets.queue.largest),
   trainwire_connections_behind: ({ sockets }) => single(sockets.behind),

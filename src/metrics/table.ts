@@ -161,7 +161,17 @@ export const METRICS = [
   {
     name: "trainwire_replay_pages_total",
     type: "counter",
-    help: "Pages that were read for them.",
+    help: "Pages that were answered to them.",
+  },
+  {
+    name: "trainwire_log_reads_total",
+    type: "counter",
+    help: "Pages that were read from the log for whoever comes in. When many come back to the same job, far below trainwire_replay_pages_total: who asks within 50 ms shares one.",
+  },
+  {
+    name: "trainwire_replays_waiting",
+    type: "gauge",
+    help: "Requests that wait for their turn to read what was missed, or how a feed begins; TRAINWIRE_MAX_REPLAYS do so at a time.",
   },
   {
     name: "trainwire_gaps_total",
@@ -180,6 +190,16 @@ export const METRICS = [
     type: "counter",
     labels: { reason: ["renewed", "hole", "unreadable", "head"] },
     help: "Feeds that read the log because messages were, or may have been, lost: a renewed subscription, a hole, a message of another version, a head that was ahead. Without gaps nobody has missed anything.",
+  },
+  {
+    name: "trainwire_socket_writes_total",
+    type: "counter",
+    help: "Writes to WebSockets, answers and pings among them; each takes along what its turn had for that client. Deliveries divided by it say how much bursts save.",
+  },
+  {
+    name: "trainwire_flush_wait_seconds",
+    type: "gauge",
+    help: "How long events wait at the moment to leave together with others: 0 while the event loop has room, at most TRAINWIRE_FLUSH_MS.",
   },
   {
     name: "trainwire_queue_bytes",

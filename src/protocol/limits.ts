@@ -65,6 +65,12 @@ const TABLE = {
     meaning:
       "Fields (metrics and others) that the newest value of one conflation key merges within one attempt.",
   },
+  mergedPoints: {
+    value: 256,
+    meaning:
+      "Metric points in the `points` of one merged progress; of more, the first, the last, extremes and an even choice of the others stay.",
+  },
+  mergedPointBytes: { value: 32_768, meaning: "Bytes of these points; fewer where the event has less room." },
   connects: { value: 16, meaning: "CONNECT packets of one connection, to whatever namespace." },
   violations: {
     value: 100,

@@ -333,7 +333,31 @@ export interface DeliveredEvent<T extends EventType = EventType> {
   metadata?: JsonObject;
   /** On `product_completed`: how many are done, this one included. */
   products?: ProductCounts;
+  /**
+   * On merged `training_progress` of a job's feed: the metric points of all events that it was put together from, the
+   * newest included, oldest first. Each comes once, so draw these and not `data`, whose fields may be of different steps.
+   * At most 256 and 32 KB. Absent: the event is as it was published, and a point itself. Empty beside metrics: a newest
+   * value that was read (in an answer, or after a loss that the hub has healed); its points are in `series`.
+   */
+  points?: MetricPoint[];
+  /**
+   * Beside `points`: how many more there were than fit. The first, the last, extremes of each metric and an even choice of
+   * the others have stayed. Absent: none.
+   */
+  points_omitted?: number;
   data: EventMap[T];
+}
+
+/** What one `training_progress` told of the curves of its rank and product. */
+export interface MetricPoint {
+  /** Position of that event in the job's feed. A point at or below the `seq` of a `series` answer is in it. */
+  seq: number;
+  /** As it was published; absent if it had none. */
+  step?: number;
+  /** ISO 8601. */
+  timestamp: string;
+  /** By the names of `series`: `loss`, `smooth_loss`, `learning_rate` and those of `metrics`. */
+  metrics: Record<string, Num>;
 }
 
 /** The products of a job that trains several in parallel, in its newest attempt. */

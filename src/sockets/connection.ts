@@ -2,25 +2,43 @@
 import type { Socket } from "socket.io";
 import type { Identity } from "../auth.ts";
 import type { PartLog } from "../core/log.ts";
+import type { Visit } from "../core/visits.ts";
 import { CLOSES, type CloseReason, type ErrorCode, HubError } from "../protocol/codes.ts";
-import { LIMITS, wireName } from "../protocol/limits.ts";
+import { LIMITS } from "../protocol/limits.ts";
 import type { Closing, RefreshAnswer, RefreshRequest, TokenExpiring, Welcome } from "../protocol/types.ts";
 import { checkRequest } from "../protocol/validate.ts";
 import type { VerbName } from "../protocol/verbs.ts";
 import { REFUSED } from "./decoder.ts";
+import { JsonText } from "./encoder.ts";
 import { Outbox, type Outboxes } from "./outbox.ts";
 
 type Ack = (answer: unknown) => void;
 /** A verb answers through `reply`, in the turn in which it takes effect. */
-export type VerbHandler = (request: never, reply: (data: unknown) => void) => Promise<void> | void;
+export type VerbHandler<C> = (
+  client: C,
+  request: never,
+  reply: (data: unknown) => void,
+) => Promise<void> | void;
 
-/** The verbs that a namespace adds to `refresh`. */
-export type Verbs = Partial<Record<VerbName, VerbHandler>>;
+/** The verbs that a namespace adds to `refresh`: one table for all of its clients. */
+export type Verbs<C> = Partial<Record<VerbName, VerbHandler<C>>>;
 
+/** What a namespace makes of a connection. */
+export interface Client {
+  /** A new token is taken, which may allow less. */
+  narrow(identity: Identity): void;
+  /** The connection has ended. */
+  close(): void;
+}
+
+/** What all connections of a namespace have in common. */
 export interface ConnectionOptions {
-  socket: Socket;
-  identity: Identity;
   namespace: "/" | "/trainer";
+  door: Visit["door"];
+  verbs: Verbs<never>;
+  instanceId: string;
+  /** As in `welcome`. */
+  limits: Record<string, number>;
   outboxes: Outboxes;
   /** Throws the HubError of a token that does not verify, or whose role may not be here. */
   admit: (token: unknown) => Identity;
@@ -34,6 +52,8 @@ export interface ConnectionOptions {
   /** Whether what comes on a connection of before this moment is too late to be carried out (listener.ts). */
   isStale: (since: number) => boolean;
   onRefused: (code: ErrorCode) => void;
+  /** Called once; `reason` is the hub's own, or what Socket.IO says. */
+  onEnded: (connection: Connection, reason: string) => void;
 }
 
 const VIOLATION_WINDOW_MS = 60_000;
@@ -49,14 +69,14 @@ export const VIOLATIONS: ReadonlySet<ErrorCode> = new Set([
   "batch_too_large",
 ]);
 
-export class Connection {
+/** There are thousands, mostly idle: nothing is kept for each that could be asked of its namespace. */
+export class Connection implements Visit {
   readonly socket: Socket;
   readonly outbox: Outbox;
+  readonly since = performance.now();
   readonly #options: ConnectionOptions;
-  readonly #since = performance.now();
+  #client: Client | undefined;
   #identity: Identity;
-  #verbs: Verbs = {};
-  #onIdentity: (identity: Identity) => void = () => {};
   /** The end of a token that its client was told of, ms since 1970. */
   #warned: number | undefined;
   #violations = 0;
@@ -68,13 +88,14 @@ export class Connection {
   /** Why the hub has closed it. */
   #reason: CloseReason | undefined;
 
-  constructor(options: ConnectionOptions) {
+  constructor(socket: Socket, identity: Identity, options: ConnectionOptions) {
     this.#options = options;
-    this.socket = options.socket;
-    this.outbox = new Outbox(options.socket.conn, options.outboxes, () => this.#cut());
-    this.#identity = options.identity;
+    this.socket = socket;
+    this.outbox = new Outbox(socket.conn, options.outboxes, this);
+    this.#identity = identity;
     // The only way in. `next` is never called, so that no event name, not even `error`, reaches an emitter.
-    options.socket.use(([name, ...args]) => void this.#handle(name as string | symbol, args));
+    socket.use(([name, ...args]) => void this.#handle(name as string | symbol, args));
+    socket.on("disconnect", (reason) => this.#ended(reason));
   }
 
   /** As of the newest token: read it when it is needed, never keep it over an `await`. */
@@ -82,13 +103,36 @@ export class Connection {
     return this.#identity;
   }
 
-  /** Sets what the client may ask, in the turn in which it connects. `onIdentity` is called when a new token is taken. */
-  serve(verbs: Verbs, onIdentity: (identity: Identity) => void = () => {}): void {
-    this.#verbs = { ...verbs, refresh: (request, reply) => this.#refresh(request, reply) };
-    this.#onIdentity = onIdentity;
+  get door(): Visit["door"] {
+    return this.#options.door;
   }
 
-  welcome(instanceId: string, extra: Record<string, number>): void {
+  get clientId(): string {
+    return this.socket.id;
+  }
+
+  get transport(): string {
+    return this.socket.conn.transport.name;
+  }
+
+  /** Where it comes from, behind trusted proxies (server.ts). */
+  get address(): string {
+    return this.socket.conn.remoteAddress;
+  }
+
+  /** From now on the client is served, told of newer tokens and of the end. In the turn in which it connects. */
+  serve(client: Client): void {
+    this.#client = client;
+  }
+
+  #ended(reason: string): void {
+    this.#options.onEnded(this, this.#reason ?? reason);
+    this.outbox.close();
+    this.#client?.close();
+  }
+
+  welcome(): void {
+    const { instanceId, limits } = this.#options;
     const { tenantId, role, expiresAt } = this.#identity;
     const welcome: Welcome = {
       client_id: this.socket.id,
@@ -97,9 +141,7 @@ export class Connection {
       role,
       server_time: new Date().toISOString(),
       expires_at: new Date(expiresAt).toISOString(),
-      limits: Object.fromEntries(
-        Object.entries({ ...LIMITS, ...extra }).map(([name, limit]) => [wireName(name), limit]),
-      ),
+      limits,
     };
     this.socket.emit("welcome", welcome);
     this.watchToken(Date.now());
@@ -125,24 +167,19 @@ export class Connection {
     if (identity.subject !== subject || identity.tenantId !== tenantId) throw new HubError("token_mismatch");
     this.#identity = identity;
     // Before the answer: what the token no longer allows does not come after it.
-    this.#onIdentity(identity);
+    this.#client?.narrow(identity);
     const { role, expiresAt } = identity;
     reply({ role, expires_at: new Date(expiresAt).toISOString() } satisfies RefreshAnswer);
     this.watchToken(Date.now());
   }
 
   /** Too slow: nothing that is said reaches the client, and a close that waits for its answer would wait long. */
-  #cut(): void {
+  slow(): void {
     this.#closed = true;
     this.#reason = "slow";
     const { conn } = this.socket;
     conn.close(true);
     (conn.transport as { socket?: { terminate?: () => void } }).socket?.terminate?.();
-  }
-
-  /** Why the hub has closed it, if it has. */
-  get reason(): CloseReason | undefined {
-    return this.#reason;
   }
 
   /** Whether verbs are under way. */
@@ -173,7 +210,7 @@ export class Connection {
   }
 
   async #handle(name: string | symbol, args: unknown[]): Promise<void> {
-    if (this.#options.isStale(this.#since)) return void this.socket.conn.close(true);
+    if (this.#options.isStale(this.since)) return void this.socket.conn.close(true);
     const ack = typeof args.at(-1) === "function" ? (args.pop() as Ack) : undefined;
     const verb = name === REFUSED ? "" : String(name).slice(0, 64);
     this.#underWay++;
@@ -181,15 +218,15 @@ export class Connection {
     try {
       if (this.#leaving) throw new HubError("draining");
       if (name === REFUSED) throw new HubError(args[0] as ErrorCode);
-      const handler = Object.hasOwn(this.#verbs, verb) ? this.#verbs[verb as VerbName] : undefined;
+      const handler = this.#handlerOf(verb);
       if (!handler)
         throw new HubError("unknown_verb", `no verb ${JSON.stringify(verb)} on ${this.#options.namespace}`);
       if (!ack) throw new HubError("ack_required");
       if (args.length > 1) throw new HubError("invalid_request", "one argument and an acknowledgement");
       // Only `publish` must have an argument; the others may come without.
       const request = checkRequest<never>(verb as VerbName, args[0] ?? (verb === "publish" ? undefined : {}));
-      await handler(request, (data) => {
-        ack({ ok: true, data });
+      await handler(this.#client as never, request, (data) => {
+        ack(data instanceof JsonText ? new JsonText(`{"ok":true,"data":${data.text}}`) : { ok: true, data });
         this.outbox.count();
         tell?.("ok");
       });
@@ -199,6 +236,12 @@ export class Connection {
     } finally {
       this.#underWay--;
     }
+  }
+
+  #handlerOf(verb: string): VerbHandler<never> | undefined {
+    if (verb === "refresh") return (_, request, reply) => this.#refresh(request, reply);
+    const { verbs } = this.#options;
+    return Object.hasOwn(verbs, verb) ? verbs[verb as VerbName] : undefined;
   }
 
   /** What tells the log what was asked and what came of it. Payloads are nobody's business. */

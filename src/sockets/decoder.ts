@@ -2,10 +2,11 @@
  * The Socket.IO decoder that strangers meet. What the library's own one answers with a closed connection or a crash
  * (too deep, not JSON, too large, binary) becomes an event that the door answers with a code.
  */
-import { Decoder, Encoder, PacketType } from "socket.io-parser";
+import { Decoder, PacketType } from "socket.io-parser";
 import type { ErrorCode } from "../protocol/codes.ts";
 import { isShallow } from "../protocol/json.ts";
 import { LIMITS } from "../protocol/limits.ts";
+import { TextEncoder } from "./encoder.ts";
 
 /**
  * The event name of a packet that was not let through, its argument the code; in a CONNECT's `auth` the key of the code.
@@ -64,4 +65,4 @@ class GuardedDecoder extends Decoder {
   }
 }
 
-export const guardedParser = { Encoder, Decoder: GuardedDecoder };
+export const guardedParser = { Encoder: TextEncoder, Decoder: GuardedDecoder };

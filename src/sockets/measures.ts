@@ -18,6 +18,10 @@ export interface SocketsMeasures {
   /** Verbs, by code; those that were bad requests. */
   refused: Tally<ErrorCode>;
   violations: number;
+  /** To WebSockets. */
+  writes: number;
+  /** How long events wait at the moment to leave together. */
+  flushWaitMs: number;
   /** Messages on the channels of Socket.IO's adapter that were dropped. */
   unreadable: number;
 }
@@ -27,7 +31,7 @@ export function measure(
   open: Iterable<Connection>,
   behind: number,
   refused: Tally<ErrorCode>,
-): Omit<SocketsMeasures, "unreadable"> {
+): Omit<SocketsMeasures, "unreadable" | "writes" | "flushWaitMs"> {
   const connections: SocketsMeasures["connections"] = [];
   for (const door of ["watcher", "trainer"] as const) {
     for (const transport of ["websocket", "polling"]) connections.push({ door, transport, count: 0 });

@@ -1,29 +1,33 @@
 /**
- * What waits for a client to read it. `ws.bufferedAmount` says nothing of it on Socket.IO: Engine.IO keeps packets in
- * `writeBuffer`, without a bound, while the transport writes the batch before. So each connection counts what it has
- * been given since, and one sweep for all of them looks at those that are behind.
+ * What waits for a client to read it: on a WebSocket, what the system does not take from its writer; for a client that
+ * polls, what stands in Engine.IO's `writeBuffer`, which has no bound. One sweep for all looks at those that are behind.
  */
 import type { Socket } from "socket.io";
+import type { FeedEvent } from "../bus/bus.ts";
+import { packetOf } from "./batch.ts";
+import type { Backlogged, Writer, Writers } from "./writer.ts";
 
 export interface OutboxLimits {
-  /** Above it conflatable values are held back. Characters, which are bytes for ASCII. */
+  /** Above it conflatable values are held back. */
   holdBytes: number;
   /** Above it for 2 s without getting less, or above its double at once, the connection is closed. */
   slowBytes: number;
 }
 
 const SWEEP_MS = 100;
-/** Engine.IO tells of a batch only when all of it is gone: at 10 Mbit/s that takes the double of the limit as long. */
+/** The system tells of a write only when all of it is gone: at 10 Mbit/s that takes the double of the limit as long. */
 const SLOW_MS = 2_000;
 
 /** The outboxes that are behind. */
 export class Outboxes {
   readonly limits: OutboxLimits;
+  readonly writers: Pick<Writers, "of">;
   readonly #behind = new Set<Outbox>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(limits: OutboxLimits) {
+  constructor(limits: OutboxLimits, writers: Pick<Writers, "of">) {
     this.limits = limits;
+    this.writers = writers;
   }
 
   /** Connections for which conflatable values are held back. */
@@ -47,37 +51,37 @@ export class Outboxes {
 }
 
 /** What this uses of an Engine.IO connection. */
-type Conn = Pick<Socket["conn"], "write" | "on" | "transport" | "readyState"> & {
+type Conn = Pick<Socket["conn"], "write" | "transport" | "readyState"> & {
   writeBuffer: Array<{ data?: unknown }>;
 };
 
-export class Outbox {
+interface Owner {
+  /** The client does not read: its connection is to be ended. Called once, not in the turn of a `write`. */
+  slow(): void;
+}
+
+export class Outbox implements Backlogged {
   readonly #conn: Conn;
   readonly #all: Outboxes;
-  readonly #onSlow: () => void;
-  /** The batch that the transport has not said to be done with. */
-  #handed = 0;
-  /** What stands in `writeBuffer`, and how many packets of it are counted. */
-  #waiting = 0;
-  #counted = 0;
+  readonly #owner: Owner;
+  /** As it was last seen: a client that polls may go over to a WebSocket. */
+  #transport: object | undefined;
+  /** Of a WebSocket. */
+  #writer: Writer | undefined;
+  /** Of a client that polls. */
+  #polled: Polled | undefined;
   #behind = false;
   /** Since when it has been above the second limit without getting less, and how much it was then. */
   #stuck: { since: number; bytes: number } | undefined;
   #closed = false;
   /** Told when it is no longer behind. */
-  #waiters: Array<() => void> = [];
+  #waiters: Array<() => void> | undefined;
 
-  /** `onSlow` ends the connection; called once, not in the turn of a `write`. */
-  constructor(conn: unknown, all: Outboxes, onSlow: () => void) {
+  constructor(conn: unknown, all: Outboxes, owner: Owner) {
     this.#conn = conn as Conn;
     this.#all = all;
-    this.#onSlow = onSlow;
-    // Engine.IO has handed over all that waited.
-    this.#conn.on("drain", () => {
-      this.#handed = this.#waiting;
-      this.#waiting = 0;
-      this.#counted = 0;
-    });
+    this.#owner = owner;
+    this.#look();
   }
 
   /** Whether conflatable values are to be held back. */
@@ -87,31 +91,36 @@ export class Outbox {
 
   /** What the client has not been seen to take. */
   get bytes(): number {
-    if (this.#conn.transport.writable) this.#handed = 0;
-    return this.#handed + this.#waiting;
+    this.#look();
+    return this.#writer?.bytes ?? this.#polled?.bytes(this.#conn) ?? 0;
   }
 
-  /** A packet, as it goes on the wire. Answers whether it does. */
-  write(packet: string): boolean {
-    if (this.#closed || this.#conn.readyState !== "open") return false;
-    this.#countOthers();
-    this.#waiting += packet.length;
-    this.#counted++;
-    this.#conn.write(packet);
-    this.#judge();
+  /** An event, after all that was written before. Answers whether it goes on its way. */
+  write(event: FeedEvent): boolean {
+    const conn = this.#conn;
+    if (this.#closed || conn.readyState !== "open") return false;
+    if (conn.transport !== this.#transport) this.#look();
+    if (this.#writer) this.#writer.event(event);
+    else {
+      this.#polled?.write(conn, packetOf(event));
+      this.backlog();
+    }
     return true;
   }
 
   /** Resolves when there is room for a large answer: it is not behind, or it has ended. */
   room(): Promise<void> {
     if (!this.#behind) return Promise.resolve();
-    return new Promise((resolve) => this.#waiters.push(resolve));
+    return new Promise((resolve) => {
+      this.#waiters ??= [];
+      this.#waiters.push(resolve);
+    });
   }
 
-  /** Counts what Socket.IO has just written. */
+  /** Socket.IO has just written something; a writer counts that by itself. */
   count(): void {
-    this.#countOthers();
-    this.#judge();
+    this.#look();
+    if (!this.#writer) this.backlog();
   }
 
   sweep(now: number): void {
@@ -123,32 +132,8 @@ export class Outbox {
     if (bytes <= holdBytes / 2) this.#caughtUp();
   }
 
-  /** The connection has ended. */
-  close(): void {
-    this.#closed = true;
-    this.#caughtUp();
-  }
-
-  #caughtUp(): void {
-    this.#behind = false;
-    this.#stuck = undefined;
-    this.#all.delete(this);
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    for (const resume of waiters) resume();
-  }
-
-  #countOthers(): void {
-    const { writeBuffer } = this.#conn;
-    for (let i = this.#counted; i < writeBuffer.length; i++) {
-      const data = writeBuffer[i]?.data;
-      if (typeof data === "string") this.#waiting += data.length;
-    }
-    this.#counted = writeBuffer.length;
-  }
-
-  #judge(): void {
-    const bytes = this.#handed + this.#waiting;
+  backlog(): void {
+    const { bytes } = this;
     const { holdBytes, slowBytes } = this.#all.limits;
     if (bytes <= holdBytes || this.#closed) return;
     if (!this.#behind) {
@@ -159,11 +144,75 @@ export class Outbox {
     if (bytes > 2 * slowBytes) this.#slow();
   }
 
+  /** The connection has ended. */
+  close(): void {
+    this.#closed = true;
+    this.#writer?.unobserve(this);
+    this.#caughtUp();
+  }
+
+  #look(): void {
+    const { transport } = this.#conn;
+    if (transport === this.#transport) return;
+    this.#transport = transport;
+    this.#writer?.unobserve(this);
+    this.#writer = this.#all.writers.of(transport);
+    if (!this.#closed) this.#writer?.observe(this);
+    this.#polled = this.#writer ? undefined : new Polled();
+  }
+
+  #caughtUp(): void {
+    this.#behind = false;
+    this.#stuck = undefined;
+    this.#all.delete(this);
+    const waiters = this.#waiters;
+    this.#waiters = undefined;
+    for (const resume of waiters ?? []) resume();
+  }
+
   #slow(): void {
     this.close();
     // What waits is in the log; here it would be kept for as long as the client takes.
     this.#conn.writeBuffer = [];
+    this.#writer?.drop();
     // A feed is in the middle of its subscriptions.
-    setImmediate(this.#onSlow);
+    setImmediate(() => this.#owner.slow());
+  }
+}
+
+/** What Engine.IO has for a client that polls: the batch that was handed to the transport, and what waits behind it. */
+class Polled {
+  #handed = 0;
+  #waiting = 0;
+  /** Packets of `writeBuffer` that are counted. */
+  #counted = 0;
+  /** Engine.IO begins another one when it hands over what waits. */
+  #buffer: unknown;
+
+  bytes(conn: Conn): number {
+    this.#count(conn);
+    if (conn.transport.writable) this.#handed = 0;
+    return this.#handed + this.#waiting;
+  }
+
+  write(conn: Conn, packet: string): void {
+    this.#count(conn);
+    this.#waiting += packet.length;
+    this.#counted++;
+    conn.write(packet);
+  }
+
+  #count({ writeBuffer }: Conn): void {
+    if (writeBuffer !== this.#buffer) {
+      this.#handed = this.#waiting;
+      this.#waiting = 0;
+      this.#counted = 0;
+      this.#buffer = writeBuffer;
+    }
+    for (let i = this.#counted; i < writeBuffer.length; i++) {
+      const data = writeBuffer[i]?.data;
+      if (typeof data === "string") this.#waiting += data.length;
+    }
+    this.#counted = writeBuffer.length;
   }
 }

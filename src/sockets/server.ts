@@ -1,4 +1,5 @@
 /** The Socket.IO door: the two namespaces over one HTTP server. The only folder that imports socket.io. */
+import type { EventEmitter } from "node:events";
 import { type Server as HttpServer, type IncomingMessage, ServerResponse } from "node:http";
 import { Server, type Socket } from "socket.io";
 import type { Auth, Identity } from "../auth.ts";
@@ -8,17 +9,19 @@ import type { PartLog } from "../core/log.ts";
 import { count, type Tally } from "../core/meter.ts";
 import { originAllowed } from "../origin.ts";
 import { type ErrorCode, HubError } from "../protocol/codes.ts";
-import { LIMITS } from "../protocol/limits.ts";
+import { LIMITS, wireName } from "../protocol/limits.ts";
 import { refuse, refuseUpgrade } from "../refusal.ts";
 import type { AdapterOptions } from "./adapter.ts";
 import { type OpenAdapter, openAdapter } from "./adapter.ts";
-import { Connection } from "./connection.ts";
+import { Connection, type ConnectionOptions } from "./connection.ts";
 import { guardedParser, REFUSED } from "./decoder.ts";
 import { closeAll, Drain } from "./drain.ts";
+import { wsEngine } from "./engine.ts";
 import { measure, type SocketsMeasures } from "./measures.ts";
 import { Outboxes } from "./outbox.ts";
 import { Trainer } from "./trainer.ts";
 import { Watcher } from "./watcher.ts";
+import { Writers } from "./writer.ts";
 
 export interface SocketsOptions {
   server: HttpServer;
@@ -35,6 +38,8 @@ export interface SocketsOptions {
   /** Bytes that wait for one client. */
   holdBytes: number;
   slowBytes: number;
+  /** How long events may wait at most, while the event loop is busy, to leave together. */
+  flushMs: number;
   /** Where a request comes from. */
   addressOf: (request: IncomingMessage) => string;
   log: PartLog;
@@ -52,6 +57,11 @@ const SWEEP_MS = 250;
 /** What Socket.IO answers; other upgrades are not its business. */
 const PATH = "/socket.io/";
 const DOORS = { "/": "watcher", "/trainer": "trainer" } as const;
+/** What is left of a handshake. */
+const FORGOTTEN = Object.freeze({
+  ...{ headers: {}, query: {}, auth: {}, url: "", address: "" },
+  ...{ time: "", issued: 0, xdomain: false, secure: false },
+});
 /** How long clients have to fetch why they are closed. */
 const GRACE_MS = 500;
 
@@ -64,11 +74,10 @@ export class Sockets {
   readonly #options: SocketsOptions;
   readonly #io: Server;
   readonly #open = new Set<Connection>();
+  readonly #writers: Writers;
   readonly #outboxes: Outboxes;
   /** Verbs. */
   readonly #refused: Tally<ErrorCode> = {};
-  /** By the first request of a session: later its connection may be gone. */
-  readonly #addresses = new WeakMap<object, string>();
   readonly #sweep: NodeJS.Timeout;
   #drain: Drain | undefined;
   #closing = false;
@@ -76,7 +85,8 @@ export class Sockets {
 
   private constructor(options: SocketsOptions) {
     this.#options = options;
-    this.#outboxes = new Outboxes(options);
+    this.#writers = new Writers(options.flushMs);
+    this.#outboxes = new Outboxes(options, this.#writers);
     this.#io = new Server({
       parser: guardedParser,
       serveClient: false,
@@ -85,6 +95,7 @@ export class Sockets {
       connectTimeout: options.connectTimeoutMs,
       maxHttpBufferSize: BUFFER_BYTES,
       perMessageDeflate: false,
+      wsEngine: wsEngine(this.#writers),
       // It would leave them hanging for a second and then cut them: whoever routes upgrades answers.
       destroyUpgrade: false,
       cors: { origin: options.corsOrigins.includes("*") ? "*" : [...options.corsOrigins] },
@@ -103,7 +114,7 @@ export class Sockets {
     sockets.#serve("/trainer", (role) => role === "trainer" || role === "admin");
     sockets.#io.attach(options.server);
     sockets.#nameSessions();
-    sockets.#boundCloses();
+    sockets.#prepareSessions();
     sockets.#checkRequests();
     return sockets;
   }
@@ -128,6 +139,8 @@ export class Sockets {
   get measures(): SocketsMeasures {
     return {
       ...measure(this.#io, this.#open, this.#outboxes.behind, this.#refused),
+      writes: this.#writers.writes,
+      flushWaitMs: this.#writers.waitMs,
       unreadable: this.#adapter?.unreadable ?? 0,
     };
   }
@@ -162,90 +175,83 @@ export class Sockets {
     this.#io.engine?.close();
     await Promise.allSettled([...this.#io._nsps.values()].map((namespace) => namespace.adapter.close()));
     this.#adapter?.close();
+    this.#writers.close();
   }
 
   #serve(path: "/" | "/trainer", mayEnter: (role: Identity["role"]) => boolean): void {
     const namespace = this.#io.of(path);
-    const identities = new WeakMap<Socket, Identity>();
-    const entered = new WeakSet<object>();
+    const options = this.#optionsOf(path, mayEnter);
+    /** Who is let in and not connected yet. */
+    const entering = new WeakMap<object, Identity>();
     namespace.use((socket, next) => {
       // First and without waiting: a thousand CONNECT packets must not become a thousand sockets.
-      if (entered.has(socket.conn))
+      if (entering.has(socket.conn))
         return next(this.#refuse(path, socket, new HubError("already_connected")));
-      entered.add(socket.conn);
-      socket.once("disconnect", () => entered.delete(socket.conn));
       try {
         const { token, [REFUSED]: unread } = { ...socket.handshake.auth } as Handshake;
         if (unread) throw new HubError(unread);
         const identity = this.#options.auth.verify(token);
         if (!mayEnter(identity.role))
           throw new HubError("forbidden", `${path} is not for the role ${identity.role}`);
-        identities.set(socket, identity);
+        entering.set(socket.conn, identity);
         next();
       } catch (error) {
-        entered.delete(socket.conn);
         const told =
           error instanceof HubError ? error : this.#options.hub.internal(error, "handshake failed");
         next(this.#refuse(path, socket, told));
       } finally {
-        forgetToken(socket);
+        forgetHandshake(socket);
       }
     });
-    const admit = (token: unknown) => {
-      const identity = this.#options.auth.verify(token);
-      if (!mayEnter(identity.role)) throw new HubError("token_mismatch");
-      return identity;
-    };
     namespace.on("connection", (socket) => {
-      const identity = identities.get(socket as Socket) as Identity;
-      this.#connected(path, socket as Socket, identity, admit);
+      const identity = entering.get(socket.conn) as Identity;
+      // From here on Socket.IO itself takes no second CONNECT.
+      entering.delete(socket.conn);
+      this.#connected(new Connection(socket as Socket, identity, options));
     });
   }
 
-  #addressOf({ conn }: Socket): string {
-    return this.#addresses.get(conn.request) ?? "unknown";
-  }
-
-  #refuse(path: "/" | "/trainer", socket: Socket, error: HubError): Error {
-    this.#options.hub.visits.refuse(error.code, { door: DOORS[path], address: this.#addressOf(socket) });
-    return refusal(error);
-  }
-
-  #connected(
-    path: "/" | "/trainer",
-    socket: Socket,
-    identity: Identity,
-    admit: (token: unknown) => Identity,
-  ): void {
-    const { hub, tokenWarningMs, tokenGraceMs, log, isStale } = this.#options;
-    const connection = new Connection({
-      socket,
-      identity,
+  #optionsOf(path: "/" | "/trainer", mayEnter: (role: Identity["role"]) => boolean): ConnectionOptions {
+    const { hub, auth, tokenWarningMs, tokenGraceMs, pingIntervalMs, log, isStale } = this.#options;
+    const limits = Object.entries({ ...LIMITS, pingIntervalMs });
+    return {
       namespace: path,
+      door: DOORS[path],
+      verbs: path === "/" ? Watcher.verbs : Trainer.verbs,
+      instanceId: hub.instanceId,
+      limits: Object.fromEntries(limits.map(([name, limit]) => [wireName(name), limit])),
       outboxes: this.#outboxes,
-      admit,
+      admit: (token) => {
+        const identity = auth.verify(token);
+        if (!mayEnter(identity.role)) throw new HubError("token_mismatch");
+        return identity;
+      },
       tokenWarningMs,
       tokenGraceMs,
       internal: (error, what) => hub.internal(error, what),
       log,
       isStale,
       onRefused: (code) => count(this.#refused, code),
-    });
-    const client = path === "/" ? new Watcher(connection, hub) : new Trainer(connection, hub);
-    connection.serve(client.verbs, (newer) => client.narrow(newer));
+      onEnded: (connection, reason) => {
+        hub.visits.end(connection, reason);
+        this.#open.delete(connection);
+      },
+    };
+  }
+
+  #refuse(path: "/" | "/trainer", socket: Socket, error: HubError): Error {
+    const { remoteAddress: address } = socket.conn;
+    this.#options.hub.visits.refuse(error.code, { door: DOORS[path], address });
+    return refusal(error);
+  }
+
+  #connected(connection: Connection): void {
+    const { hub } = this.#options;
+    const isWatcher = connection.door === "watcher";
+    connection.serve(isWatcher ? new Watcher(connection, hub) : new Trainer(connection, hub));
     this.#open.add(connection);
-    const end = hub.visits.begin({
-      ...{ door: DOORS[path], clientId: socket.id, identity },
-      transport: socket.conn.transport.name,
-      address: this.#addressOf(socket),
-    });
-    socket.on("disconnect", (reason) => {
-      end(connection.reason ?? reason);
-      this.#open.delete(connection);
-      connection.outbox.close();
-      client.close();
-    });
-    connection.welcome(hub.instanceId, { pingIntervalMs: this.#options.pingIntervalMs });
+    hub.visits.begin(connection);
+    connection.welcome();
     this.#drain?.add(connection);
   }
 
@@ -256,10 +262,15 @@ export class Sockets {
     engine.generateId = (request: IncomingMessage) => `${random(request)}.${this.#options.hub.instanceId}`;
   }
 
-  /** Who polls is told with the next poll. Engine.IO waits 30 s for it, and a process with it, also when nobody is there. */
-  #boundCloses(): void {
-    this.#io.engine.on("connection", ({ transport }: Socket["conn"]) => {
+  #prepareSessions(): void {
+    this.#io.engine.on("connection", (conn: Socket["conn"]) => {
+      const { request, transport } = conn;
+      // The request would stay as long as the session. Only its address is asked for later.
+      Object.assign(conn, { remoteAddress: this.#options.addressOf(request), request: null });
+      // Who polls is told of a close with the next poll. Engine.IO waits 30 s for it, and a process with it, also when
+      // nobody is there.
       if (transport.name === "polling") Object.assign(transport, { closeTimeout: GRACE_MS });
+      else forgetHandshakeListeners(transport);
     });
   }
 
@@ -270,7 +281,6 @@ export class Sockets {
   #checkRequests(): void {
     this.#io.engine.use((request: EngineRequest, response: unknown, next: () => void) => {
       const { addressOf } = this.#options;
-      if (!request._query.sid) this.#addresses.set(request, addressOf(request));
       try {
         this.#check(request);
       } catch (error) {
@@ -314,7 +324,16 @@ function refusal(error: HubError): Error {
   return Object.assign(new Error(error.message), { data: error.toJSON() });
 }
 
-/** `fetchSockets` would carry the handshake, token included, through Redis in clear. */
-function forgetToken(socket: Socket): void {
-  Object.assign(socket.handshake, { auth: {}, headers: {}, query: {}, url: "" });
+/** What Engine.IO listens for until a WebSocket has become a session's transport, and leaves there. */
+function forgetHandshakeListeners(transport: Socket["conn"]["transport"]): void {
+  // Told by transports that poll only.
+  transport.removeAllListeners("headers");
+  const { socket } = transport as unknown as { socket?: EventEmitter };
+  const early = socket?.listeners("error").find(({ name }) => name === "onUpgradeError");
+  if (early) socket?.off("error", early as () => void);
+}
+
+/** `fetchSockets` would carry it, token included, through Redis in clear; and one for all takes no memory. */
+function forgetHandshake(socket: Socket): void {
+  Object.assign(socket, { handshake: FORGOTTEN });
 }

@@ -12,11 +12,24 @@ import type {
   TrainerAnswer,
   TrainerCommand,
 } from "../protocol/types.ts";
-import type { Connection, VerbHandler } from "./connection.ts";
+import type { Client, Connection, Verbs } from "./connection.ts";
 
-type VerbsOfTrainers = "publish" | "announce" | "withdraw" | "heartbeat" | "ping";
+export class Trainer implements Client {
+  static readonly verbs: Verbs<Trainer> = {
+    publish: async (trainer, events: unknown, reply) =>
+      reply(await trainer.#hub.publish(trainer.#connection.identity, events)),
+    announce: (trainer, request: AnnounceRequest, reply) =>
+      trainer.#turns.take(request.job_id, async () => reply(await trainer.#announce(request))),
+    withdraw: (trainer, { job_id }: { job_id: string }, reply) =>
+      trainer.#turns.take(job_id, async () => {
+        if (!trainer.#withdraw(job_id)) throw new HubError("not_announced");
+        reply({ job_id });
+      }),
+    heartbeat: async (trainer, request: HeartbeatRequest, reply) =>
+      reply(await trainer.#hub.liveness.heartbeat(trainer.#connection.identity, request)),
+    ping: (_trainer, _request, reply) => reply({ server_time: new Date().toISOString(), positions: [] }),
+  };
 
-export class Trainer {
   readonly #connection: Pick<Connection, "socket" | "identity">;
   readonly #hub: Hub;
   readonly #announced = new Map<string, Announced>();
@@ -29,23 +42,6 @@ export class Trainer {
   constructor(connection: Pick<Connection, "socket" | "identity">, hub: Hub) {
     this.#connection = connection;
     this.#hub = hub;
-  }
-
-  get verbs(): Record<VerbsOfTrainers, VerbHandler> {
-    return {
-      publish: async (events: unknown, reply) =>
-        reply(await this.#hub.publish(this.#connection.identity, events)),
-      announce: (request: AnnounceRequest, reply) =>
-        this.#turns.take(request.job_id, async () => reply(await this.#announce(request))),
-      withdraw: ({ job_id }: { job_id: string }, reply) =>
-        this.#turns.take(job_id, async () => {
-          if (!this.#withdraw(job_id)) throw new HubError("not_announced");
-          reply({ job_id });
-        }),
-      heartbeat: async (request: HeartbeatRequest, reply) =>
-        reply(await this.#hub.liveness.heartbeat(this.#connection.identity, request)),
-      ping: (_, reply) => reply({ server_time: new Date().toISOString(), positions: [] }),
-    };
   }
 
   /** The token is another one: jobs that it does not allow are no longer this trainer's. */

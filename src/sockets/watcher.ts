@@ -1,6 +1,6 @@
 /** A watcher's connection: its subscriptions, and how their events get on the wire. */
 import { atLeast, type Identity, maySee, type Role } from "../auth.ts";
-import type { FeedEvent } from "../bus/bus.ts";
+import type { FeedEvent, JobName } from "../bus/bus.ts";
 import { AllJobs } from "../core/all-jobs.ts";
 import type { Hub } from "../core/hub.ts";
 import { count } from "../core/meter.ts";
@@ -20,7 +20,8 @@ import type {
   SeriesRequest,
   SubscribeRequest,
 } from "../protocol/types.ts";
-import type { Connection, VerbHandler } from "./connection.ts";
+import type { Client, Connection, Verbs } from "./connection.ts";
+import { JsonText } from "./encoder.ts";
 import { allJobsRoom, jobRoom, tenantRoom } from "./rooms.ts";
 
 /** The keys of subscriptions that are not to one job; no job id looks like them. */
@@ -29,18 +30,39 @@ const ALL = "*";
 /** Pages of one connection that are read at a time: together they are well below what makes a client slow. */
 const PAGES = 4;
 
-export class Watcher {
+export class Watcher implements Client {
+  static readonly verbs: Verbs<Watcher> = {
+    subscribe: (watcher, request, reply) => watcher.subscribe(request, reply),
+    unsubscribe: (watcher, request, reply) => watcher.unsubscribe(request, reply),
+    presence: (watcher, request: PresenceRequest, reply) =>
+      watcher.#ask(request, reply, (identity) => watcher.#hub.presence(identity, request)),
+    // They are large: one after the other.
+    series: (watcher, request: SeriesRequest, reply) =>
+      watcher.#inTurn(async () => {
+        await watcher.#connection.outbox.room();
+        await watcher.#ask(request, reply, (identity) => watcher.#hub.jobs.series(identity, request));
+      }),
+    command: (watcher, request: CommandRequest, reply) =>
+      watcher.#ask(
+        request,
+        reply,
+        async (identity) => (await watcher.#hub.commands.request(identity, request)).outcome,
+        "operator",
+      ),
+    ping: (watcher, _, reply) => reply(watcher.ping()),
+  };
+
   readonly #connection: Pick<Connection, "socket" | "identity" | "outbox">;
   readonly #hub: Hub;
   readonly #subscriptions = new Map<string, Subscription>();
-  /** Job → what ends that it counts as watched. */
-  readonly #watched = new Map<string, () => void>();
   #all: AllJobs | undefined;
+  #named: Delivery | undefined;
   /** Two calls for one feed are answered in order. */
   readonly #turns = new Turns();
-  readonly #reading = new Turns();
+  /** Of series; made for the first. */
+  #reading: Turns | undefined;
   readonly #pages = new Slots(PAGES);
-  readonly #told = new WeakSet<Gap>();
+  #told: WeakSet<Gap> | undefined;
   #gone = false;
 
   constructor(connection: Pick<Connection, "socket" | "identity" | "outbox">, hub: Hub) {
@@ -49,27 +71,9 @@ export class Watcher {
     connection.socket.join(tenantRoom(connection.identity.tenantId));
   }
 
-  get verbs(): Record<"subscribe" | "unsubscribe" | "presence" | "series" | "command" | "ping", VerbHandler> {
-    return {
-      subscribe: (request, reply) => this.subscribe(request, reply),
-      unsubscribe: (request, reply) => this.unsubscribe(request, reply),
-      presence: (request: PresenceRequest, reply) =>
-        this.#ask(request, reply, (identity) => this.#hub.presence(identity, request)),
-      // They are large: one after the other.
-      series: (request: SeriesRequest, reply) =>
-        this.#reading.take("series", async () => {
-          await this.#connection.outbox.room();
-          await this.#ask(request, reply, (identity) => this.#hub.jobs.series(identity, request));
-        }),
-      command: (request: CommandRequest, reply) =>
-        this.#ask(
-          request,
-          reply,
-          async (identity) => (await this.#hub.commands.request(identity, request)).outcome,
-          "operator",
-        ),
-      ping: (_, reply) => reply(this.ping()),
-    };
+  #inTurn(read: () => Promise<void>): Promise<void> {
+    this.#reading ??= new Turns();
+    return this.#reading.take("series", read);
   }
 
   /** Answers by the token as it is when the answer is there: a new one may allow less. */
@@ -134,7 +138,7 @@ export class Watcher {
   close(): void {
     this.#gone = true;
     this.#turns.close();
-    this.#reading.close();
+    this.#reading?.close();
     for (const key of [...this.#subscriptions.keys()]) this.#leave(key);
     this.#all?.close();
     this.#all = undefined;
@@ -149,15 +153,15 @@ export class Watcher {
     // Also before the first of several pages: a live event above it would pass what is still to be read.
     this.#leave(key);
     // From here to the end of the turn: answer, what came meanwhile, live events.
-    reply(answer);
-    if (request.since) this.#hub.tallies.replayed(answer);
+    reply(new JsonText(answer.text()));
+    if (request.since) this.#hub.tallies.replayed(answer.head);
     const subscription = opening.start();
     if (!subscription) return;
     this.#subscriptions.set(key, subscription);
     const { socket, identity } = this.#connection;
     if (request.job_id === undefined) return;
     socket.join(jobRoom(identity.tenantId, request.job_id));
-    this.#watched.set(key, this.#hub.watch(identity, request.job_id));
+    this.#hub.watch(subscription.name as JobName, identity);
   }
 
   async #subscribeAll(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
@@ -173,8 +177,8 @@ export class Watcher {
     if (!goesOn) before?.close();
     this.#all = all;
     const answer = page.finish();
-    reply(answer);
-    if (all.resumes) for (const job of answer.jobs) this.#hub.tallies.replayed(job);
+    reply(new JsonText(answer.text()));
+    if (all.resumes) for (const [, { head }] of answer.jobs) this.#hub.tallies.replayed(head);
     page.start();
     socket.join(allJobsRoom(identity.tenantId));
   }
@@ -223,51 +227,103 @@ export class Watcher {
     if (!subscription) return;
     this.#hub.leave(subscription);
     this.#subscriptions.delete(key);
-    this.#watched.get(key)?.();
-    this.#watched.delete(key);
-    if (key !== TENANT) socket.leave(jobRoom(identity.tenantId, key));
+    if (key === TENANT) return;
+    this.#hub.unwatch(subscription.name as JobName, identity);
+    socket.leave(jobRoom(identity.tenantId, key));
   }
 
+  /** One for all subscriptions by name, and one for `"*"`. */
   #subscriber(all = false): Subscriber {
-    const { socket, outbox } = this.#connection;
-    const { tallies } = this.#hub;
-    return {
-      get behind() {
-        return outbox.behind;
-      },
-      deliver: (event) => {
-        if (!socket.connected || (all && this.#deliversItself(event))) return;
-        const packet = packetOf(event);
-        if (!outbox.write(packet)) return;
-        if (event.durable) tallies.deliveries.durable++;
-        else tallies.deliveries.conflatable++;
-        tallies.deliveries.characters += packet.length;
-      },
-      gap: (gap: Gap) => {
-        // The same gap of a job followed by name and by "*" is told once; only one of them may be concerned by it.
-        if (this.#told.has(gap)) return;
-        this.#told.add(gap);
-        socket.emit("gap", gap);
-        outbox.count();
-        count(tallies.gapsTold, gap.reason);
-      },
-      conflated: () => {
-        tallies.conflated++;
-      },
-      position: (position: Position) => {
-        if (!all || !this.#subscriptions.has(position.job_id as string)) socket.emit("position", position);
-      },
-      waitExpired: (jobId) => {
-        this.#leave(jobId);
-        this.#tellEnd(jobId, "wait_expired");
-      },
-    };
+    if (!all) {
+      this.#named ??= new Delivery(this.#connection, this.#hub, this);
+      return this.#named;
+    }
+    return new AllDelivery(this.#connection, this.#hub, this);
+  }
+
+  /** The same gap of a job followed by name and by "*" is told once; only one of them may be concerned by it. */
+  tellsFirst(gap: Gap): boolean {
+    if (this.#told?.has(gap)) return false;
+    this.#told ??= new WeakSet();
+    this.#told.add(gap);
+    return true;
+  }
+
+  /** The job has not come in time. */
+  waitExpired(jobId: string): void {
+    this.#leave(jobId);
+    this.#tellEnd(jobId, "wait_expired");
+  }
+
+  /** Whether the job is followed by name. */
+  follows(jobId: string): boolean {
+    return this.#subscriptions.has(jobId);
   }
 
   /** Whether a subscription to the job by name brings this event, so that `"*"` must not bring it again. */
-  #deliversItself(event: FeedEvent): boolean {
+  deliversItself(event: FeedEvent): boolean {
     const own = this.#subscriptions.get(event.jobId);
     return own !== undefined && own.epoch === event.epoch && event.seq > own.start && wants(own, event);
+  }
+}
+
+/** How events and news of feeds reach the connection. */
+class Delivery implements Subscriber {
+  readonly #connection: Pick<Connection, "socket" | "outbox">;
+  readonly #tallies: Hub["tallies"];
+  protected readonly watcher: Watcher;
+
+  constructor(connection: Pick<Connection, "socket" | "outbox">, { tallies }: Hub, watcher: Watcher) {
+    this.#connection = connection;
+    this.#tallies = tallies;
+    this.watcher = watcher;
+  }
+
+  get behind(): boolean {
+    return this.#connection.outbox.behind;
+  }
+
+  deliver(event: FeedEvent): void {
+    const { socket, outbox } = this.#connection;
+    if (!socket.connected || !outbox.write(event)) return;
+    const { deliveries } = this.#tallies;
+    if (event.durable) deliveries.durable++;
+    else deliveries.conflatable++;
+    deliveries.characters += event.wire.length;
+  }
+
+  gap(gap: Gap): void {
+    if (!this.watcher.tellsFirst(gap)) return;
+    this.emit("gap", gap);
+    this.#connection.outbox.count();
+    count(this.#tallies.gapsTold, gap.reason);
+  }
+
+  conflated(): void {
+    this.#tallies.conflated++;
+  }
+
+  position(position: Position): void {
+    this.emit("position", position);
+  }
+
+  waitExpired(jobId: string): void {
+    this.watcher.waitExpired(jobId);
+  }
+
+  protected emit(name: "gap" | "position", told: Gap | Position): void {
+    this.#connection.socket.emit(name, told);
+  }
+}
+
+/** Of `"*"`: what a subscription by name brings does not come twice. */
+class AllDelivery extends Delivery {
+  override deliver(event: FeedEvent): void {
+    if (!this.watcher.deliversItself(event)) super.deliver(event);
+  }
+
+  override position(position: Position): void {
+    if (!this.watcher.follows(position.job_id as string)) super.position(position);
   }
 }
 
@@ -281,14 +337,6 @@ interface AllPage {
 async function pageOf(all: AllJobs): Promise<AllPage> {
   const page = await all.page();
   return { all, page, abandon: page.abandon };
-}
-
-/**
- * Made from the stored bytes: a Socket.IO event packet of namespace `/` (type 2, no ack), as the parser would write it,
- * without parsing and writing the JSON again.
- */
-function packetOf({ type, wire }: FeedEvent): string {
-  return `2["${type}",${wire}]`;
 }
 
 function checkCombination({ job_id, since, next, wait, history }: SubscribeRequest): void {

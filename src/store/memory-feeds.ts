@@ -5,6 +5,7 @@ import { MemoryJob } from "./memory-job.ts";
 import { newEpoch, size } from "./page.ts";
 import { Curves, FOLD_FROM, pointOf } from "./series.ts";
 import type { Entry, Logged, Newest, Stored, StoreOptions } from "./store.ts";
+import { fieldsIn } from "./wire.ts";
 
 /** A stream of logged events within its caps. */
 class Stream {
@@ -131,8 +132,9 @@ export class JobFeed extends Feed {
     const before = merge && this.newest.get(merge.key);
     if (merge && !before && this.newest.size >= LIMITS.conflationKeys) return { refused: "too_many_keys" };
     if (!merge || before?.attempt !== (entry.attempt ?? this.job.attempt)) return undefined;
-    const added = merge.fields.filter(([field]) => !before.fields.has(field)).length;
-    return before.fields.size + added > LIMITS.mergedFields ? { refused: "too_many_metrics" } : undefined;
+    let size = before.fields.size;
+    for (const [field] of fieldsIn(merge.fields)) if (!before.fields.has(field)) size++;
+    return size > LIMITS.mergedFields ? { refused: "too_many_metrics" } : undefined;
   }
 
   /** The curves up to now. */
@@ -183,7 +185,7 @@ function merge(
   const before = newest.get(key);
   if (before && event.attempt < before.attempt) return;
   const kept = before && event.attempt === before.attempt ? before.fields : new Map<string, string>();
-  for (const [field, json] of fields) kept.set(field, json);
+  for (const [field, json] of fieldsIn(fields)) kept.set(field, json);
   newest.set(key, { key, ...event, fields: kept });
 }
 

@@ -4,6 +4,7 @@ import { TERMINAL_STATUSES } from "../protocol/status.ts";
 import type { JobStatus, Liveness } from "../protocol/types.ts";
 import { JOB_PROGRESS_KEYS } from "./reduce.ts";
 import type { Entry, Stored } from "./store.ts";
+import { fieldsOf } from "./wire.ts";
 
 /** Percentages of a job that trains products: with the total known, and what they add when all are done. */
 const ANALYSED = 20;
@@ -194,20 +195,15 @@ export class MemoryJob {
   }
 
   #progressEntry(head: string): Entry {
-    const fields = [
-      ["current", this.#done],
-      ["progress", this.#progress],
-      ["total", this.#total],
-    ] as const;
-    const texts = fields.map(([name, value]) => [JSON.stringify(name), String(value)] as const);
+    const data = { current: this.#done, progress: this.#progress, total: this.#total };
     return {
       type: "training_progress",
       durable: false,
       stream: "events",
       tenantFeed: "merged",
       head,
-      data: JSON.stringify(Object.fromEntries(fields)),
-      patch: { merge: { key: JOB_PROGRESS_KEYS[0], fields: texts } },
+      data: JSON.stringify(data),
+      patch: { merge: { key: JOB_PROGRESS_KEYS[0], fields: fieldsOf(data) } },
     };
   }
 }

@@ -1,5 +1,5 @@
 /** What both stores share: answers to an append, and how two streams of one feed become one page. */
-import { randomBytes } from "node:crypto";
+import { randomFillSync } from "node:crypto";
 import {
   type AppendResult,
   ENTRY_OVERHEAD,
@@ -10,9 +10,19 @@ import {
   type Trimmed,
 } from "./store.ts";
 
+const EPOCH_BYTES = 9;
+/** Every append may begin a history: asking the system each time would cost more than all else that names it. */
+const random = Buffer.alloc(EPOCH_BYTES * 256);
+let used = random.length;
+
 /** Names a new history of a feed. */
 export function newEpoch(): string {
-  return randomBytes(9).toString("base64url");
+  if (used === random.length) {
+    randomFillSync(random);
+    used = 0;
+  }
+  used += EPOCH_BYTES;
+  return random.toString("base64url", used - EPOCH_BYTES, used);
 }
 
 /** What an event counts against byte limits. */
@@ -74,4 +84,36 @@ export function mergeStreams(
     if (own.length === 0) lost(last);
   }
   return { logged: logged.filter(({ seq }) => seq <= upTo), trimmed, upTo };
+}
+
+/** A page that was read for many, as one of them would have read it: its cursor is not below that of the page. */
+export function cutPage(page: Page, options: Omit<ReadOptions, "streams">): Page {
+  const { epoch, after, limit, bytes, newestAfter = after } = options;
+  if (page.epoch === null) return { ...page, reset: epoch !== null };
+  if (after > page.seq || (epoch !== null && epoch !== page.epoch)) {
+    return { ...emptyPage(), epoch: page.epoch, seq: page.seq, upTo: page.seq, reset: true };
+  }
+  const logged: Logged[] = [];
+  let used = 0;
+  let { upTo } = page;
+  for (const event of page.logged) {
+    if (event.seq <= after) continue;
+    used += size(event);
+    if (logged.length === limit || (used > bytes && logged.length > 0)) {
+      upTo = (logged.at(-1) as Logged).seq;
+      break;
+    }
+    logged.push(event);
+  }
+  const trimmed = page.trimmed
+    .map(({ stream, from, to }) => ({ stream, from: Math.max(from, after + 1), to: Math.min(to, upTo) }))
+    .filter(({ from, to }) => from <= to);
+  const newest = page.newest.filter(({ seq }) => seq > (upTo === page.seq ? newestAfter : after));
+  return { ...page, logged, trimmed, newest, upTo };
+}
+
+/** Whether something for this cursor is in a page that begins at or before it. */
+export function serves(page: Page, { epoch, after }: Pick<ReadOptions, "epoch" | "after">): boolean {
+  const { upTo, seq } = page;
+  return upTo === seq || after < upTo || (epoch !== null && epoch !== page.epoch);
 }

@@ -190,10 +190,7 @@ export class RedisSeries {
 
   /** Of each series its last chunk, if there are points of it. */
   async #ends(keys: JobKeys, stored: readonly Stored[], points: readonly Point[]): Promise<Curve[]> {
-    const touched = new Set<string>();
-    for (const { rank, product, values } of points) {
-      for (const [metric] of values) touched.add(keyOf({ metric, rank, product }));
-    }
+    const touched = touchedBy(points);
     const last = stored.map(({ state }) => Math.max(0, Math.ceil(lengthOf(state) / CHUNK) - 1));
     const wanted = stored.flatMap(({ name, state }, slot) =>
       state !== "" && touched.has(keyOf(name)) ? [slot] : [],
@@ -258,6 +255,21 @@ export class RedisSeries {
       });
     });
   }
+}
+
+/** Keys of the series that there are points of. Most points have the metrics of the one before. */
+function touchedBy(points: readonly Point[]): Set<string> {
+  const touched = new Set<string>();
+  let last: Point | undefined;
+  for (const point of points) {
+    const { rank, product, values } = point;
+    const isNear = last && last.rank === rank && last.product === product;
+    for (const [i, [metric]] of values.entries()) {
+      if (!isNear || last?.values[i]?.[0] !== metric) touched.add(keyOf({ metric, rank, product }));
+    }
+    last = point;
+  }
+  return touched;
 }
 
 /** Slots and names, in the order in which the series began. */

@@ -4,37 +4,42 @@ import type { EventType } from "../protocol/types.ts";
 import type { Reply } from "../redis/scripts.ts";
 import type { Entry, Logged, Newest, Stored } from "./store.ts";
 
-/** As lua/append.lua describes it. */
+/**
+ * As lua/append.lua describes it. What is short shares one argument: each costs client and server more than its bytes.
+ * The long texts stay apart, because Redis' Lua would read them twice.
+ */
 export function pushEntry(args: Array<string | number>, entry: Entry): void {
-  const { type, head, data, id, producer } = entry;
-  const { latest, set, transition, product, productsTotal, productsDone, deadlines, merge, point } =
-    entry.patch;
-  const flags = [
-    entry.durable ? "d" : "c",
-    entry.stream.charAt(0),
-    entry.tenantFeed === "merged" ? "m" : entry.tenantFeed ? "1" : "0",
-    latest ? "1" : "0",
-    entry.ends === undefined ? "-" : entry.ends ? "y" : "n",
-  ];
-  const more: Array<string | number> = [];
+  const { patch, id, producer, attempt, onlyIf, ends, alive } = entry;
+  const { set, transition, product, productsTotal, productsDone, deadlines, merge, point } = patch;
+  let flags = `${entry.durable ? "d" : "c"}${entry.stream === "log" ? "l" : "e"}`;
+  flags += `${entry.tenantFeed === "merged" ? "m" : entry.tenantFeed ? "1" : "0"}${patch.latest ? "1" : "0"}`;
+  flags += `${ends === undefined ? "-" : ends ? "y" : "n"}${alive === undefined ? "-" : alive ? "1" : "0"}`;
+  let more = "";
   const follow = (flag: string, ...values: Array<string | number>) => {
-    flags.push(flag);
-    more.push(...values);
+    flags += flag;
+    for (const value of values) more += `${value}\n`;
   };
-  if (id !== undefined) follow("i", id);
+  if (id !== undefined) {
+    flags += "i";
+    more += `${id}\n`;
+  }
   if (producer) follow("p", producer.id, producer.incarnation, producer.n);
-  if (entry.attempt !== undefined) follow("a", entry.attempt);
-  if (entry.alive !== undefined) follow("v", entry.alive ? 1 : 0);
-  if (entry.onlyIf) follow("o", entry.onlyIf.length, ...entry.onlyIf.flat());
+  if (attempt !== undefined) follow("a", attempt);
+  if (onlyIf) follow("o", onlyIf.length, ...onlyIf.flat());
   if (set) follow("s", set.length, ...set.flat());
   if (transition) follow("t", transition.to, `,${transition.from.join(",")},`);
   if (product) follow("c", product.name, product.failed ? "f" : "c", product.total ?? "", product.head);
   if (productsTotal) follow("n", productsTotal.total, productsTotal.head ?? "");
   if (productsDone) follow("e", productsDone.head);
   if (deadlines) follow("u", deadlines.length, ...deadlines.flatMap(([what, ms]) => [what, ms ?? ""]));
-  if (merge) follow("m", merge.key, merge.fields.length, ...merge.fields.flat());
-  if (point !== undefined) follow("x", point);
-  args.push(flags.join(""), type, head, data, ...more);
+  if (merge) {
+    flags += "m";
+    more += `${merge.key}\n`;
+  }
+  if (point !== undefined) flags += "x";
+  args.push(`${entry.type} ${flags}\n${more}`, entry.head, entry.data);
+  if (merge) args.push(merge.fields);
+  if (point !== undefined) args.push(point);
 }
 
 /** What became of each entry, from the reply of lua/append.lua. */

@@ -6,7 +6,7 @@ import { EVENTS } from "../protocol/events.ts";
 import { predecessors, RESTING_STATUSES, TERMINAL_STATUSES } from "../protocol/status.ts";
 import type { EventMap, EventType, JobStatus, PublishedEvent } from "../protocol/types.ts";
 import type { Entry, Patch } from "./store.ts";
-import { fieldsOf } from "./wire.ts";
+import { fieldsOf, jsonOf, quoted } from "./wire.ts";
 
 /** A checked event: its `data` fits its type. */
 export type CheckedEvent = { [T in EventType]: PublishedEvent<T> & { type: T } }[EventType];
@@ -100,14 +100,28 @@ function setAll(data: object): Array<readonly [string, string]> {
     .map(([field, value]) => [field, JSON.stringify(value)] as const);
 }
 
+/** Fields of progress that are metrics too. */
+export const CURVE_FIELDS = ["loss", "smooth_loss", "learning_rate"] as const;
+const CURVE_NAMES: ReadonlySet<string> = new Set(CURVE_FIELDS);
+
 /** The numbers of one progress event, under the names that `series` is asked by. */
 function metricPoint(event: PublishedEvent<"training_progress">): string | undefined {
-  const { loss, smooth_loss, learning_rate, metrics, step }: EventMap["training_progress"] = event.data;
-  const named = Object.entries({ loss, smooth_loss, learning_rate }).filter(
-    ([, value]) => value !== undefined,
-  );
-  const values = { ...metrics, ...Object.fromEntries(named) };
-  if (Object.keys(values).length === 0) return undefined;
   const { attempt, rank, product } = event;
-  return JSON.stringify({ step, attempt, rank, product, metrics: values });
+  const data: EventMap["training_progress"] = event.data;
+  const given = data.metrics ?? {};
+  let metrics = "";
+  for (const name of Object.keys(given)) {
+    const own = CURVE_NAMES.has(name) ? data[name as (typeof CURVE_FIELDS)[number]] : undefined;
+    metrics += `,${quoted(name)}:${jsonOf(own ?? given[name])}`;
+  }
+  for (const name of CURVE_FIELDS) {
+    const own = data[name];
+    if (own !== undefined && !Object.hasOwn(given, name)) metrics += `,"${name}":${jsonOf(own)}`;
+  }
+  if (metrics === "") return undefined;
+  let point = data.step === undefined ? "" : `"step":${jsonOf(data.step)},`;
+  if (attempt !== undefined) point += `"attempt":${attempt},`;
+  if (rank !== undefined) point += `"rank":${rank},`;
+  if (product !== undefined) point += `"product":${JSON.stringify(product)},`;
+  return `{${point}"metrics":{${metrics.slice(1)}}}`;
 }

@@ -63,10 +63,11 @@ export function pointOf(seq: number, text: string): Point {
     product?: string;
     metrics: Record<string, unknown>;
   };
-  const values = Object.entries(metrics).flatMap(([metric, value]) => {
-    const number = numberOf(value);
-    return number === undefined ? [] : [[metric, number] as const];
-  });
+  const values: Array<readonly [string, number]> = [];
+  for (const metric of Object.keys(metrics)) {
+    const number = numberOf(metrics[metric]);
+    if (number !== undefined) values.push([metric, number]);
+  }
   return { seq, attempt, step, rank: rank ?? 0, product, values };
 }
 
@@ -129,6 +130,9 @@ export class Curve {
 /** All curves of a job, in the order in which they began. */
 export class Curves {
   readonly #curves = new Map<string, Curve>();
+  /** Those of the rank and product that the last point was of, by metric. */
+  #near = new Map<string, Curve>();
+  #nearTo: Pick<SeriesName, "rank" | "product"> = { rank: 0, product: undefined };
   /** Points of series beyond the limit: how many, and up to which seq they are counted. */
   readonly dropped: { seq: number; count: number };
 
@@ -152,19 +156,19 @@ export class Curves {
   /** Adds a curve, or takes the place of the one of this name. */
   put(curve: Curve): void {
     this.#curves.set(keyOf(curve.name), curve);
+    this.#near.clear();
   }
 
   /** A point that was added before changes nothing. */
   add(point: Point): void {
     const { rank, product, seq } = point;
+    if (rank !== this.#nearTo.rank || product !== this.#nearTo.product) {
+      this.#nearTo = { rank, product };
+      this.#near.clear();
+    }
     let dropped = 0;
     for (const [metric, value] of point.values) {
-      const name = { metric, rank, product };
-      let curve = this.get(name);
-      if (!curve && this.size < LIMITS.seriesMetrics) {
-        curve = new Curve(name);
-        this.put(curve);
-      }
+      const curve = this.#near.get(metric) ?? this.#find({ metric, rank, product });
       if (curve) curve.add(point, value);
       else dropped++;
     }
@@ -172,6 +176,17 @@ export class Curves {
       this.dropped.seq = seq;
       this.dropped.count += dropped;
     }
+  }
+
+  /** Makes it, if there is room. */
+  #find(name: SeriesName): Curve | undefined {
+    let curve = this.get(name);
+    if (!curve && this.size < LIMITS.seriesMetrics) {
+      curve = new Curve(name);
+      this.put(curve);
+    }
+    if (curve) this.#near.set(name.metric, curve);
+    return curve;
   }
 }
 

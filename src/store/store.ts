@@ -35,8 +35,11 @@ export interface Patch {
   productsDone?: { head: string };
   /** Deadlines of the job: in so many ms (of the store's clock), or not any more. `what` names the field that is judged. */
   deadlines?: ReadonlyArray<readonly [what: string, ms: number | null]>;
-  /** Merges fields into the newest value of a conflation key. A higher attempt clears it, a lower one is ignored. */
-  merge?: { key: string; fields: ReadonlyArray<readonly [field: string, json: string]> };
+  /**
+   * Merges fields into the newest value of a conflation key. A higher attempt clears it, a lower one is ignored. `fields`:
+   * names and JSON texts in turns, each a line (wire.ts, `fieldsOf`).
+   */
+  merge?: { key: string; fields: string };
   /** A point of the metric series, as JSON text without its seq: `{"step":…,"metrics":{…}}`. */
   point?: string;
 }

@@ -2,7 +2,7 @@ import { expect } from "chai";
 import { render } from "../../src/cli/screen.ts";
 import { columns } from "../../src/cli/text.ts";
 import { emptyView, type View, withEvent, withGap, withLosses, withSnapshot } from "../../src/cli/view.ts";
-import type { DeliveredEvent, EventMap, EventType, Snapshot } from "../../src/protocol/types.ts";
+import type { DeliveredEvent, EventMap, EventType, Num, Snapshot } from "../../src/protocol/types.ts";
 
 const CREATED = "2026-03-01T12:00:00.000Z";
 const connection = { state: "connected", hub: "http://hub", note: "hub-a" } as const;
@@ -436,8 +436,49 @@ describe("the view of a job", () => {
     expect(now).to.include({ jobId: "bert-7", name: "New", status: "pending", createdAt: CREATED });
   });
 
-  it("has the curve from before it came", () => {
-    const now = withEvent(withLosses(view([]), [4, 2]), event("training_progress", { loss: 1 }));
-    expect(now.losses.points).to.deep.equal([4, 2, 1]);
+  describe("the curve of the loss", () => {
+    const point = (at: number, loss: Num) => ({ seq: at, step: at, timestamp: CREATED, metrics: { loss } });
+    const soFar = (at: number, values: number[], fields: object = {}) => ({
+      epoch: "e1",
+      seq: at,
+      attempt: 1,
+      values,
+      ...fields,
+    });
+
+    it("has what was before it came", () => {
+      const now = withEvent(withLosses(view([]), soFar(0, [4, 2])), event("training_progress", { loss: 1 }));
+      expect(now.losses.points).to.deep.equal([4, 2, 1]);
+    });
+
+    it("has the points that were held back, not the merged value", () => {
+      const at = seq;
+      const points = [point(at + 1, 3), point(at + 2, "NaN"), point(at + 3, 2)];
+      const step = withEvent(view([]), event("training_progress", { loss: 2, stage: "s" }, { points }));
+      expect(step.losses.points).to.deep.equal([3, Number.NaN, 2]);
+      const none = withEvent(step, event("training_progress", { loss: 2, stage: "t" }, { points: [] }));
+      expect(none.losses.points).to.deep.equal([3, Number.NaN, 2]);
+    });
+
+    it("has each point once, whatever came live while it was loaded, and again when it is loaded again", () => {
+      seq = 0;
+      let now = view([event("training_progress", { loss: 9 }), event("training_progress", { loss: 8 })]);
+      now = withLosses(now, soFar(1, [10, 9]));
+      expect(now.losses.points).to.deep.equal([10, 9, 8]);
+      const points = [point(2, 8), point(3, 7), point(4, 6)];
+      now = withEvent(now, event("training_progress", { loss: 6 }, { seq: 4, points }));
+      expect(now.losses.points).to.deep.equal([10, 9, 8, 7, 6]);
+      now = withLosses(now, soFar(3, [10, 9, 8.5, 8, 7]));
+      expect(now.losses.points).to.deep.equal([10, 9, 8.5, 8, 7, 6]);
+    });
+
+    it("is not that of another history, or of an attempt that is over", () => {
+      let now = view([event("training_progress", { loss: 9 }, { attempt: 2 })]);
+      now = withLosses(now, soFar(99, [1], { epoch: "e0", attempt: 2 }));
+      now = withLosses(now, soFar(99, [1]));
+      expect(now.losses.points).to.deep.equal([9]);
+      now = withEvent(now, event("training_progress", { loss: 5 }, { epoch: "e2", seq: 1 }));
+      expect(now.losses.points).to.deep.equal([9, 5]);
+    });
   });
 });

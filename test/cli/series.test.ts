@@ -15,7 +15,7 @@ describe("cli: the loss so far", () => {
     connection: { url, token: hub.token("watcher") },
     explain: ({ message }: { message: string }) => new Error(message),
   });
-  const losses = (job: string) => lossSoFar(accessTo(hub.url), TENANT, job);
+  const soFar = (job: string) => lossSoFar(accessTo(hub.url), TENANT, job);
 
   it("is the job's own, of its last attempt, oldest first", async () => {
     const told: PublishedEvent[] = [
@@ -26,25 +26,29 @@ describe("cli: the loss so far", () => {
       { ...progress("run", { loss: 50 }), attempt: 2, rank: 1 },
       { ...progress("run", { loss: 60 }), attempt: 3, product: "p" },
     ];
-    await hub.publish(told);
-    expect(await losses("run")).to.deep.equal([3, Number.NaN, 2]);
+    const { positions } = await hub.publish(told);
+    expect(await soFar("run")).to.deep.equal({
+      ...positions.run,
+      attempt: 2,
+      values: [3, Number.NaN, 2],
+    });
   });
 
   it("of a long run is its whole course", async () => {
     for (let i = 0; i < 6; i++) {
       await hub.publish(Array.from({ length: 500 }, (_, k) => progress("run", { loss: i * 500 + k })));
     }
-    const course = await losses("run");
+    const { values: course = [] } = (await soFar("run")) ?? {};
     expect(course.length).to.be.within(512, 1_024);
     expect(course[0]).to.be.below(4);
     expect(course.at(-1)).to.equal(2_999);
     expect(course).to.deep.equal([...course].sort((a, b) => a - b));
   });
 
-  it("is empty when there is none, no job, or no hub", async () => {
+  it("is nothing when there is none, no job, or no hub", async () => {
     await hub.publish(line("run"));
-    expect(await losses("run")).to.deep.equal([]);
-    expect(await losses("none")).to.deep.equal([]);
-    expect(await lossSoFar(accessTo("http://127.0.0.1:1"), TENANT, "run")).to.deep.equal([]);
+    expect(await soFar("run")).to.equal(undefined);
+    expect(await soFar("none")).to.equal(undefined);
+    expect(await lossSoFar(accessTo("http://127.0.0.1:1"), TENANT, "run")).to.equal(undefined);
   });
 });

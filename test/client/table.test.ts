@@ -2,6 +2,7 @@ import { expect } from "chai";
 import {
   CONFLATION,
   COMMAND_ACTIONS as COPIED_ACTIONS,
+  CURVE_FIELDS as COPIED_FIELDS,
   TERMINAL_STATUSES as COPIED_STATUSES,
   isConflatable,
   isDurable,
@@ -11,6 +12,7 @@ import { EVENT_TYPES, EVENTS } from "../../src/protocol/events.ts";
 import { COMMAND_ACTIONS } from "../../src/protocol/forms.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
 import { TERMINAL_STATUSES } from "../../src/protocol/status.ts";
+import { CURVE_FIELDS } from "../../src/store/reduce.ts";
 
 describe("the SDK's copy of the event table", () => {
   it("has the hub's types, classes and conflation keys", () => {
@@ -34,6 +36,10 @@ describe("the SDK's copy of the event table", () => {
 
   it("has the hub's actions of commands", () => {
     expect([...COPIED_ACTIONS]).to.deep.equal([...COMMAND_ACTIONS]);
+  });
+
+  it("has the fields that are metrics", () => {
+    expect([...COPIED_FIELDS]).to.deep.equal([...CURVE_FIELDS]);
   });
 
   it("knows nothing of other types", () => {

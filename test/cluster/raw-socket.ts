@@ -21,10 +21,12 @@ export function rawSocket(localAddress?: string): OpenSocket {
   return (target, events) => new RawSocket(target, events, localAddress);
 }
 
-class RawSocket implements WatcherSocket {
+export class RawSocket implements WatcherSocket {
   readonly #target: SocketTarget;
   readonly #events: SocketEvents;
   readonly #localAddress: string | undefined;
+  /** Of every packet of a namespace other than `/`. */
+  readonly #prefix: string;
   readonly #answers = new Map<number, (answer: unknown) => void>();
   #ws!: WebSocket;
   /** The connection whose end is known already. */
@@ -35,12 +37,14 @@ class RawSocket implements WatcherSocket {
   #attempts = 0;
   /** Ends a connection that does not open, and then one that is not pinged any more. */
   #watchdog: NodeJS.Timeout | undefined;
+  #patienceMs = OPEN_LIMIT_MS;
   #retry: NodeJS.Timeout | undefined;
 
   constructor(target: SocketTarget, events: SocketEvents, localAddress: string | undefined) {
     this.#target = target;
     this.#events = events;
     this.#localAddress = localAddress;
+    this.#prefix = target.namespace === undefined ? "" : `${target.namespace},`;
     this.#open();
   }
 
@@ -51,7 +55,19 @@ class RawSocket implements WatcherSocket {
   emit(verb: string, request: object, answered: (answer: unknown) => void): void {
     const id = this.#next++;
     this.#answers.set(id, answered);
-    this.#ws.send(`42${id}${JSON.stringify([verb, request])}`);
+    this.#ws.send(`42${this.#prefix}${id}${JSON.stringify([verb, request])}`);
+  }
+
+  /** Reads nothing more, as a client that hangs: it also does not notice that nobody pings it. */
+  pause(): void {
+    clearTimeout(this.#watchdog);
+    this.#ws.pause();
+  }
+
+  resume(): void {
+    if (this.#ended === this.#ws) return;
+    this.#ws.resume();
+    this.#watch(this.#patienceMs);
   }
 
   close(): void {
@@ -65,7 +81,9 @@ class RawSocket implements WatcherSocket {
   }
 
   #open(): void {
-    const ws = new WebSocket(this.#target.url.replace("http", "ws") + QUERY, {
+    const { url, query } = this.#target;
+    const more = query === undefined ? "" : `&${query}`;
+    const ws = new WebSocket(url.replace("http", "ws") + QUERY + more, {
       perMessageDeflate: false,
       skipUTF8Validation: true,
       ...(this.#localAddress !== undefined && { localAddress: this.#localAddress }),
@@ -82,6 +100,7 @@ class RawSocket implements WatcherSocket {
   }
 
   #watch(ms: number): void {
+    this.#patienceMs = ms;
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => {
       this.#ws.terminate();
@@ -89,7 +108,8 @@ class RawSocket implements WatcherSocket {
     }, ms);
   }
 
-  #received(packet: string): void {
+  #received(received: string): void {
+    const packet = this.#prefix === "" ? received : received.replace(this.#prefix, "");
     const kind = packet.slice(0, 2);
     if (kind === "42") this.#event(packet);
     else if (kind === "43") this.#answer(packet);
@@ -99,7 +119,7 @@ class RawSocket implements WatcherSocket {
     } else if (packet.startsWith("0")) {
       const { pingInterval, pingTimeout } = JSON.parse(packet.slice(1)) as Record<string, number>;
       this.#watch((pingInterval as number) + (pingTimeout as number));
-      this.#ws.send(`40${JSON.stringify({ token: this.#target.token })}`);
+      this.#join();
     } else if (kind === "40") {
       this.#attempts = 0;
       this.#connected = true;
@@ -108,6 +128,10 @@ class RawSocket implements WatcherSocket {
       this.#refused(JSON.parse(packet.slice(2)) as { message: string; data?: Refused });
     else if (kind === "41" || kind === "1") this.#ws.close();
     else if (kind !== "6") this.#events.fault(`an unknown packet: ${packet.slice(0, 80)}`);
+  }
+
+  #join(): void {
+    this.#ws.send(`40${this.#prefix}${JSON.stringify({ token: this.#target.token })}`);
   }
 
   /** `42["name",argument]`; the hub's events have one argument. */
@@ -133,8 +157,7 @@ class RawSocket implements WatcherSocket {
     if (!data?.temporary) this.#events.fault(`not connected: ${message}`);
     else {
       this.#retry = setTimeout(() => {
-        if (this.#ws.readyState === WebSocket.OPEN)
-          this.#ws.send(`40${JSON.stringify({ token: this.#target.token })}`);
+        if (this.#ws.readyState === WebSocket.OPEN) this.#join();
       }, REFUSED_RETRY_MS);
     }
   }

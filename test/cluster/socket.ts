@@ -4,6 +4,10 @@ import { io } from "socket.io-client";
 export interface SocketTarget {
   url: string;
   token: string;
+  /** Default: `/`. */
+  namespace?: string;
+  /** Added to the query of the connection: `name=value`. Raw sockets only, as is `namespace`. */
+  query?: string;
   /** Begins with long polling, as browsers behind strict proxies do; or stays with it. */
   polling: boolean | "only";
   /** Between two attempts to connect: the first, and the longest, each ± 50 %. ms. */
@@ -29,6 +33,9 @@ export interface WatcherSocket {
   emit(verb: string, request: object, answered: (answer: unknown) => void): void;
   /** As a closed browser tab. */
   close(): void;
+  /** Stops reading, and reads on. Raw sockets only. */
+  pause?(): void;
+  resume?(): void;
 }
 
 export type OpenSocket = (target: SocketTarget, events: SocketEvents) => WatcherSocket;

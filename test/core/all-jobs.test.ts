@@ -7,6 +7,7 @@ import { LIMITS } from "../../src/protocol/limits.ts";
 import type { Snapshot, SubscribeAllAnswer, SubscribeRequest } from "../../src/protocol/types.ts";
 import {
   allPages,
+  asTold,
   line,
   pass,
   progress,
@@ -187,7 +188,7 @@ describe("core/all-jobs", () => {
     await on("newer", line());
     await settle();
     expect(watching.received).to.deep.equal([]);
-    const answer = page.finish();
+    const answer = asTold(page.finish());
     page.start();
     await settle();
     expect(answer.jobs.map(({ job_id }) => job_id)).to.deep.equal(["a"]);

@@ -1,5 +1,6 @@
 /** Whatever happens to messages, store and watchers: what a watcher was told is true in the end. */
 import fc from "fast-check";
+import { SHARE_MS } from "../../src/core/shares.ts";
 import { HubError } from "../../src/protocol/codes.ts";
 import { LIMITS } from "../../src/protocol/limits.ts";
 import type { EventType, SubscribeRequest } from "../../src/protocol/types.ts";
@@ -75,7 +76,11 @@ interface Seat {
 }
 
 class Run {
-  readonly hub: Scripted = scripted({ positionIntervalMs: 1_000, store: { maxEvents: 25, maxLogLines: 15 } });
+  readonly hub: Scripted = scripted({
+    positionIntervalMs: 1_000,
+    shareMs: SHARE_MS,
+    store: { maxEvents: 25, maxLogLines: 15 },
+  });
   readonly seats: Seat[] = [];
   #failing = 0;
   #number = 0;

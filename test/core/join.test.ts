@@ -5,6 +5,7 @@ import { LIMITS } from "../../src/protocol/limits.ts";
 import type { Cursor, DeliveredEvent, SubscribeRequest } from "../../src/protocol/types.ts";
 import { Oracle } from "./oracle.ts";
 import {
+  asTold,
   type Fate,
   JOB,
   line,
@@ -66,7 +67,7 @@ describe("core/open", () => {
     const opening = await hub.hub.open(WATCHER, request, watching);
     hub.store.around = () => {};
     if (++moments === moment) await publish();
-    const answer = structuredClone(opening.finish());
+    const answer = asTold(opening.finish());
     watching.received.push({ answer, request });
     watching.subscription = opening.start();
     if (answer.more && answer.next) {
@@ -131,7 +132,7 @@ describe("core/open", () => {
     const watching = new Watching();
     const opening = await hub.hub.open(WATCHER, { job_id: "job" }, watching);
     await hub.publish(line(), line());
-    const answer = opening.finish();
+    const answer = asTold(opening.finish());
     expect(watching.received).to.deep.equal([]);
     opening.start();
     expect(answer.seq).to.equal(2);
@@ -144,7 +145,7 @@ describe("core/open", () => {
     const watching = new Watching();
     const opening = await hub.hub.open(WATCHER, { job_id: "job" }, watching);
     for (let i = 0; i <= LIMITS.healEvents; i++) await hub.publish(line());
-    const answer = opening.finish();
+    const answer = asTold(opening.finish());
     expect(answer).to.include({ more: true, seq: 2 });
     expect(answer.next).to.deep.equal({ epoch: answer.epoch, seq: 2 });
     expect(opening.start()).to.equal(undefined);
@@ -161,7 +162,7 @@ describe("core/open", () => {
       await hub.publish(line());
       if (i === 0) await settle();
     }
-    const answer = opening.finish();
+    const answer = asTold(opening.finish());
     expect(answer).to.include({ more: true, epoch: null });
     expect(answer.next?.seq).to.equal(0);
     expect(opening.start()).to.equal(undefined);
@@ -175,7 +176,7 @@ describe("core/open", () => {
     await hub.store.lose();
     await hub.publish(line());
     await settle();
-    const answer = opening.finish();
+    const answer = asTold(opening.finish());
     expect(answer.more).to.equal(true);
     expect(opening.start()).to.equal(undefined);
     await watching.join(hub.hub, { job_id: "job", since: answer.next as { epoch: string; seq: number } });

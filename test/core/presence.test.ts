@@ -84,15 +84,12 @@ describe("core/presence", () => {
 
   it("counts connections, and names each user once", async () => {
     const here = presence();
-    const leave = here.join(JOB, "ann");
-    here.join(JOB, "bob");
-    const again = here.join(JOB, "ann");
+    for (const user of ["ann", "bob", "ann"]) here.join(JOB, user);
     expect(await here.read(JOB), "at once").to.deep.equal({ watchers: 3, users: ["ann", "bob"] });
     await ends("3 ann,bob");
-    leave();
-    leave();
+    here.leave(JOB, "ann");
     expect(await here.read(JOB)).to.deep.equal({ watchers: 2, users: ["ann", "bob"] });
-    again();
+    here.leave(JOB, "ann");
     await ends("1 bob");
     expect(await here.read({ ...JOB, jobId: "other" })).to.deep.equal({ watchers: 0, users: [] });
     expect(await here.read({ ...JOB, tenantId: "other" })).to.deep.equal({ watchers: 0, users: [] });
@@ -102,8 +99,8 @@ describe("core/presence", () => {
     const here = presence({ intervalMs: 100 });
     const start = performance.now();
     for (let i = 0; i < 1_000; i++) {
-      const leave = here.join(JOB, `user-${i % 7}`);
-      if (i % 5 !== 0) leave();
+      here.join(JOB, `user-${i % 7}`);
+      if (i % 5 !== 0) here.leave(JOB, `user-${i % 7}`);
       if (i % 10 === 0) await sleep(2);
     }
     await until(() => told.at(-1)?.watchers === 200);
@@ -115,11 +112,13 @@ describe("core/presence", () => {
     const here = presence();
     here.join(JOB, "ann");
     await ends("1 ann");
-    here.join(JOB, "bob")();
-    here.join({ ...JOB, jobId: "other" }, "bob")();
-    const leave = here.join(JOB, "cid");
+    for (const job of [JOB, { ...JOB, jobId: "other" }]) {
+      here.join(job, "bob");
+      here.leave(job, "bob");
+    }
+    here.join(JOB, "cid");
     await ends("2 ann,cid");
-    leave();
+    here.leave(JOB, "cid");
     await ends("1 ann");
     expect(told.map(({ watchers }) => watchers)).to.deep.equal([1, 2, 1]);
   });
@@ -136,9 +135,9 @@ describe("core/presence", () => {
 
   it("interval 0 tells nothing, and answers", async () => {
     const here = presence({ intervalMs: 0 });
-    const leave = here.join(JOB, "ann");
+    here.join(JOB, "ann");
     expect(await here.read(JOB)).to.deep.equal({ watchers: 1, users: ["ann"] });
-    leave();
+    here.leave(JOB, "ann");
     expect(await here.read(JOB)).to.deep.equal({ watchers: 0, users: [] });
     expect(told).to.deep.equal([]);
   });
@@ -231,10 +230,10 @@ describe("core/presence", () => {
       });
     const registry = broken<Registry>(new MemoryRegistry({ instanceId: "hub-a" }));
     const here = presence({ registry, store: broken<Store>(store) });
-    const leave = here.join(JOB, "ann");
+    here.join(JOB, "ann");
     here.join(JOB, "bob");
     await sleep(INTERVAL * 3);
-    leave();
+    here.leave(JOB, "ann");
     await sleep(INTERVAL * 3);
     away = false;
     await ends("1 bob");
@@ -284,7 +283,8 @@ describe("core/presence", () => {
       const [a, b, c] = await Promise.all([member(), member(), member()]);
       const leaves = Array.from({ length: 30 }, (_, i) => {
         const { here } = [a, b, c][i % 3] as Member;
-        return here.join(JOB, `u${i % 2}`);
+        here.join(JOB, `u${i % 2}`);
+        return () => here.leave(JOB, `u${i % 2}`);
       });
       await ends("30 u0,u1");
       for (const leave of leaves.slice(1)) leave();
@@ -302,9 +302,9 @@ describe("core/presence", () => {
       const [a, b] = await Promise.all([member(), member()]);
       a.here.join(JOB, "ann");
       b.here.join(JOB, "bob");
-      const leave = b.here.join(JOB, "cid");
+      b.here.join(JOB, "cid");
       await ends("3 ann,bob,cid");
-      leave();
+      b.here.leave(JOB, "cid");
       await b.here.read(JOB);
       b.die();
       await ends("1 ann");
@@ -326,14 +326,14 @@ describe("core/presence", () => {
 
     it("the list of an instance is empty when there is nothing to tell", async () => {
       const { here } = await member();
-      const leave = here.join(JOB, "ann");
+      here.join(JOB, "ann");
       await ends("1 ann");
       const listed = async () => {
         const lists = (await registries.allKeys()).filter((key) => key.includes(":instance:"));
         return await Promise.all(lists.map((key) => registries.raw.smembers(key)));
       };
       expect(await listed()).to.deep.equal([["acme/job"]]);
-      leave();
+      here.leave(JOB, "ann");
       await ends("0 ");
       await until(async () => (await listed()).flat().length === 0);
     });
@@ -347,13 +347,17 @@ describe("core/presence", () => {
         return Math.floor((state / 2_147_483_648) * below);
       };
       let members: Member[] = await Promise.all([member(), member(), member(), member()]);
-      let joined: Array<{ by: Member; user: string; leave: () => void }> = [];
+      let joined: Array<{ by: Member; user: string }> = [];
       for (let step = 0; step < 300; step++) {
         const by = members[random(members.length)] as Member;
         if (random(2) === 0) {
           const user = `u${random(9)}`;
-          joined.push({ by, user, leave: by.here.join(JOB, user) });
-        } else joined.splice(random(joined.length), 1)[0]?.leave();
+          by.here.join(JOB, user);
+          joined.push({ by, user });
+        } else {
+          const [left] = joined.splice(random(joined.length), 1);
+          left?.by.here.leave(JOB, left.user);
+        }
         if (step % 100 === 99) {
           by.die();
           members = members.filter((each) => each !== by);

@@ -1,6 +1,6 @@
 import { expect } from "chai";
 import type { FeedEvent } from "../../src/bus/bus.ts";
-import { merged, Throttle } from "../../src/core/throttle.ts";
+import { Throttle } from "../../src/core/throttle.ts";
 import { until } from "../support/hub.ts";
 import { line, progress, type Scripted, scripted, settle, status, WATCHER, Watching } from "./scripted.ts";
 
@@ -16,25 +16,6 @@ const event = (seq: number, data: object, rest: object = {}, key = "k"): FeedEve
 const dataOf = ({ wire }: FeedEvent) => JSON.parse(wire).data;
 
 describe("core/throttle", () => {
-  it("merged() keeps each field's newest, metric by metric, under the newer envelope", () => {
-    const one = event(1, { loss: 1, stage: "s", metrics: { a: 1, b: 1 } }, { timestamp: "t1" });
-    const two = event(2, { loss: 2, metrics: { b: 2 } }, { timestamp: "t2" });
-    const both = merged(one, two);
-    expect(both.seq).to.equal(2);
-    expect(JSON.parse(both.wire)).to.deep.equal({
-      seq: 2,
-      timestamp: "t2",
-      data: { loss: 2, stage: "s", metrics: { a: 1, b: 2 } },
-    });
-  });
-
-  it("merged() begins afresh with a higher attempt, and ignores a lower one", () => {
-    const first = event(1, { loss: 1, step: 9 });
-    const second = event(2, { loss: 2 }, { attempt: 2 });
-    expect(dataOf(merged(first, second))).to.deep.equal({ loss: 2 });
-    expect(merged(second, event(3, { step: 10 }, { attempt: 1 }))).to.equal(second);
-  });
-
   it("delivers at most so many a second and key, and always the newest", async () => {
     const delivered: Array<{ seq: number; key: string; at: number }> = [];
     const throttle = new Throttle(20, ({ seq, key }) => delivered.push({ seq, key, at: performance.now() }));

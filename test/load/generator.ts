@@ -6,17 +6,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { percentiles } from "../cluster/figures.ts";
 import { Texts } from "../cluster/history.ts";
 import { Watcher } from "../cluster/watcher.ts";
+import { type CarryOut, serveOrders } from "../support/asked.ts";
 import { membersOf } from "./crowd.ts";
-import type {
-  Crowd,
-  GeneratorFigures,
-  Judgement,
-  Order,
-  OrderAnswer,
-  OrderName,
-  Orders,
-  Recoveries,
-} from "./orders.ts";
+import type { Crowd, GeneratorFigures, Judgement, Orders, Recoveries } from "./orders.ts";
 import { readHeads, readTenants } from "./read.ts";
 import { judgeWatchers } from "./verdict.ts";
 
@@ -36,11 +28,7 @@ let watchers: Watcher[] = [];
 let delays: number[] = [];
 let delivered = 0;
 
-const CARRY_OUT: {
-  [Name in OrderName]: (
-    request: Orders[Name]["request"],
-  ) => Promise<Orders[Name]["answer"]> | Orders[Name]["answer"];
-} = {
+const CARRY_OUT: CarryOut<Orders> = {
   join: joinAll,
   mark({ at }) {
     for (const watcher of watchers) watcher.mark(at);
@@ -153,15 +141,4 @@ async function judgeAll({ newest, keepIn }: Orders["judge"]["request"]): Promise
   return { complaints, kept };
 }
 
-process.on("message", async ({ id, name, request }: Order) => {
-  let said: OrderAnswer;
-  try {
-    const carryOut = CARRY_OUT[name] as (request: unknown) => unknown;
-    said = { id, answer: await carryOut(request) };
-  } catch (error) {
-    said = { id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) };
-  }
-  process.send?.(said);
-});
-// Without its parent nobody needs it.
-process.on("disconnect", () => process.exit());
+serveOrders(CARRY_OUT);

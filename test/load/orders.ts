@@ -72,19 +72,3 @@ export interface Orders {
   /** All at once, as closed tabs; their histories are forgotten. */
   leave: { request: null; answer: null };
 }
-
-export type OrderName = keyof Orders;
-
-/** Parent to generator. */
-export interface Order<Name extends OrderName = OrderName> {
-  id: number;
-  name: Name;
-  request: Orders[Name]["request"];
-}
-
-/** Generator to parent. */
-export interface OrderAnswer {
-  id: number;
-  answer?: unknown;
-  error?: string;
-}

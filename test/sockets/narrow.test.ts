@@ -1,6 +1,7 @@
 /** A refreshed token that allows other jobs: what it no longer allows ends at once, on every feed. */
 import { expect } from "chai";
 import type { Identity } from "../../src/auth.ts";
+import type { FeedEvent } from "../../src/bus/bus.ts";
 import { Subscription } from "../../src/core/subscription.ts";
 import type {
   Closing,
@@ -23,6 +24,7 @@ import {
   token,
   until,
 } from "../support/hub.ts";
+import { replied } from "./replied.ts";
 
 for (const redis of ["memory", "plain"] as const) {
   describe(`sockets: a token that allows other jobs (${redis})`, () => {
@@ -217,12 +219,6 @@ describe("sockets: a token that allows other jobs, while something is read", () 
     connected: true,
     join() {},
     leave() {},
-    conn: {
-      write: (packet: string) => {
-        const [name, value] = JSON.parse(packet.slice(1));
-        sent.push({ name, value });
-      },
-    },
     emit: (name: string, value: object) => void sent.push({ name, value }),
   };
   let hub: ReturnType<typeof scripted>;
@@ -232,8 +228,8 @@ describe("sockets: a token that allows other jobs, while something is read", () 
   beforeEach(async () => {
     sent.length = 0;
     hub = scripted();
-    const write = (packet: string) => {
-      socket.conn.write(packet);
+    const write = ({ type, wire }: FeedEvent) => {
+      sent.push({ name: type, value: JSON.parse(wire) });
       return true;
     };
     const outbox = { behind: false, write, count() {}, room: () => Promise.resolve() };
@@ -264,7 +260,7 @@ describe("sockets: a token that allows other jobs, while something is read", () 
     let answer: A | string = "none";
     await watcher
       .subscribe(request, (data) => {
-        answer = structuredClone(data) as A;
+        answer = replied<A>(data);
       })
       .catch((error: { code: string }) => {
         answer = error.code;

@@ -1,4 +1,5 @@
 import { expect } from "chai";
+import type { FeedEvent } from "../../src/bus/bus.ts";
 import { Outbox, Outboxes } from "../../src/sockets/outbox.ts";
 import { until } from "../support/hub.ts";
 
@@ -8,12 +9,6 @@ class FakeConn {
   readonly readyState = "open";
   writeBuffer: Array<{ data: string }> = [];
   readonly handed: string[] = [];
-  #drained: () => void = () => {};
-
-  on(event: string, listener: () => void): void {
-    expect(event).to.equal("drain");
-    this.#drained = listener;
-  }
 
   write(data: string): void {
     this.writeBuffer.push({ data });
@@ -30,13 +25,23 @@ class FakeConn {
     this.handed.push(...this.writeBuffer.map(({ data }) => data));
     this.writeBuffer = [];
     this.transport.writable = false;
-    this.#drained();
   }
 }
 
 const KB = "x".repeat(1_024);
+/** As a packet, 1 KB. */
+const EVENT: FeedEvent = {
+  epoch: "e",
+  seq: 1,
+  type: "log",
+  durable: true,
+  jobId: "job",
+  key: "",
+  wire: "x".repeat(1_024 - '2["log",]'.length),
+};
+const NO_WRITERS = { of: () => undefined };
 
-describe("sockets/outbox", () => {
+describe("sockets/outbox, of a client that polls", () => {
   let conn: FakeConn;
   let all: Outboxes;
   let outbox: Outbox;
@@ -44,11 +49,9 @@ describe("sockets/outbox", () => {
 
   beforeEach(() => {
     conn = new FakeConn();
-    all = new Outboxes({ holdBytes: 10 * 1_024, slowBytes: 20 * 1_024 });
+    all = new Outboxes({ holdBytes: 10 * 1_024, slowBytes: 20 * 1_024 }, NO_WRITERS);
     slow = 0;
-    outbox = new Outbox(conn, all, () => {
-      slow++;
-    });
+    outbox = new Outbox(conn, all, { slow: () => slow++ });
   });
   afterEach(() => {
     outbox.close();
@@ -56,7 +59,7 @@ describe("sockets/outbox", () => {
   });
 
   const write = (count: number) => {
-    for (let i = 0; i < count; i++) outbox.write(KB);
+    for (let i = 0; i < count; i++) outbox.write(EVENT);
   };
 
   it("counts the batch that is on its way and what waits behind it, and forgets what has gone", () => {

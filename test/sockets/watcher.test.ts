@@ -1,5 +1,6 @@
 /** One connection's subscriptions over a store and a bus that misbehave: what no real hub can be brought to do in time. */
 import { expect } from "chai";
+import type { FeedEvent } from "../../src/bus/bus.ts";
 import { HubError } from "../../src/protocol/codes.ts";
 import type { Gap, SubscribeAllAnswer, SubscribeAnswer, SubscribeRequest } from "../../src/protocol/types.ts";
 import type { Connection } from "../../src/sockets/connection.ts";
@@ -14,18 +15,13 @@ import {
   stopClock,
   WATCHER,
 } from "../core/scripted.ts";
+import { replied } from "./replied.ts";
 
 /** What a Watcher needs of a connection. */
 class FakeSocket {
   readonly rooms = new Set<string>();
   readonly sent: Array<{ name: string; value: { seq: number; job_id?: string } & Partial<Gap> }> = [];
   readonly connected = true;
-  readonly conn = {
-    write: (packet: string) => {
-      const [name, value] = JSON.parse(packet.slice(1));
-      this.sent.push({ name, value });
-    },
-  };
   join(room: string): void {
     this.rooms.add(room);
   }
@@ -39,8 +35,8 @@ class FakeSocket {
 
 /** Nobody is behind here: what is written goes out. */
 function connectionOf(socket: FakeSocket): Connection {
-  const write = (packet: string) => {
-    socket.conn.write(packet);
+  const write = ({ type, wire }: FeedEvent) => {
+    socket.sent.push({ name: type, value: JSON.parse(wire) });
     return true;
   };
   const outbox = { behind: false, write, count() {}, room: () => Promise.resolve() };
@@ -67,7 +63,7 @@ describe("sockets/watcher", () => {
 
   function subscribe<A = SubscribeAnswer>(request: SubscribeRequest): Promise<A> {
     return new Promise((resolve, reject) => {
-      watcher.subscribe(request, (answer) => resolve(structuredClone(answer) as A)).catch(reject);
+      watcher.subscribe(request, (answer) => resolve(replied<A>(answer))).catch(reject);
     });
   }
   const names = () => socket.sent.map(({ name, value }) => `${name} ${value.seq}`);

@@ -57,7 +57,8 @@ export function progressOfTexts(fields: ReadonlyArray<readonly [string, string]>
   const data = `{${plain.join(",")}}`;
   const key = entry.patch.merge?.key as string;
   const point = `{"metrics":{${metrics.join(",")}}}`;
-  return { ...entry, data, patch: { merge: { key, fields }, point } };
+  const lines = fields.flat().map((text) => `${text}\n`);
+  return { ...entry, data, patch: { merge: { key, fields: lines.join("") }, point } };
 }
 
 export const withId = (id: string, entry: Entry = log(id)): Entry => ({ ...entry, id });

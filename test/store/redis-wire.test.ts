@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { expect } from "chai";
 import fc from "fast-check";
 import { Redis } from "ioredis";
-import { fieldsOf, jobWire, joinFields, tenantWire } from "../../src/store/wire.ts";
+import { fieldsIn, fieldsOf, jobWire, joinFields, tenantWire } from "../../src/store/wire.ts";
 import { plainRedis } from "../support/hooks.ts";
 
 const COMMON = readFileSync(new URL("../../src/store/lua/common.lua", import.meta.url), "utf8");
@@ -15,7 +15,7 @@ while ARGV[at] do
   at = at + 2
 end
 return {
-  job_lines(ARGV[1], tonumber(ARGV[2]), 'd', 'log', 'job', 'a key', ARGV[5], ARGV[6]),
+  job_lines(ARGV[1], ARGV[2], 'd', 'log', 'job', 'a key', ARGV[5], ARGV[6]),
   tenant_lines(ARGV[1], tonumber(ARGV[2]), 'c', 'log', '', '', ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]),
   join_fields(fields),
 }`;
@@ -75,7 +75,7 @@ describe("store: the scripts and wire.ts", () => {
           const all = JSON.parse(
             JSON.stringify({ ...others, metrics }, (_, value) => (typeof value === "bigint" ? 0 : value)),
           );
-          const fields = new Map(fieldsOf(all));
+          const fields = new Map(fieldsIn(fieldsOf(all)));
           const job = ofJob ? { epoch: "job-epoch", seq: jobs } : undefined;
           const args = [
             "epoch_-1",

@@ -1,6 +1,7 @@
 /** The contract of `Store`, one sentence a test. Every implementation is held against all of it. */
 import { bounds } from "./bounds.ts";
 import { clients } from "./clients.ts";
+import { cuts } from "./cuts.ts";
 import { feeds } from "./feeds.ts";
 import { idempotency } from "./idempotency.ts";
 import { jobs } from "./jobs.ts";
@@ -19,6 +20,7 @@ export function storeSuite(name: string, open: Open): void {
     describe("the state of a job", () => snapshot(open));
     describe("what a job is", () => jobs(open));
     describe("reading", () => pages(open));
+    describe("pages for many", () => cuts(open));
     describe("bounds", () => bounds(open));
     describe("progress on the tenant's feed", () => tenantProgress(open));
     describe("payloads", () => texts(open));

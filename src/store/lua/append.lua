@@ -8,13 +8,15 @@
 -- ARGV   generation, epoch for a new job feed, epoch for a new tenant feed, job id ('' for the tenant's own feed),
 --        limits: events, log lines, bytes, points, jobs, life finished (ms), life silent (ms), ids, producers,
 --        conflation keys, merged fields, tenant newest; number of entries; 1 if `created` for a new job follows them;
---        then of each: flags, type, head, data, and what the flags say
---        flags: class d|c, stream e|l, tenant feed 0|1|m, latest 0|1, ends y|n|-, and in this order what follows:
---        i id; p producer, incarnation, n; a attempt; v 1|0 a trainer lives, or none is expected;
+--        then of each: short texts, head, data, and what the last flags say.
+--        Short texts, each with a newline behind it: type and flags, then what the flags say
+--        flags: class d|c, stream e|l, tenant feed 0|1|m, latest 0|1, ends y|n|-, alive 1|0|- (a trainer lives, or none is
+--        expected), and in this order what follows: i id; p producer, incarnation, n; a attempt;
 --        o number of fields that must be so, pairs; s number of fields to set, pairs ('' takes away);
 --        t status, the statuses that it may follow (`,running,paused,`); c product, c|f, total or '', head of progress;
 --        n products in all, head of progress or ''; e head of progress of the completed job;
---        u number of deadlines, pairs (what, ms or ''); m conflation key, number of fields to merge, pairs; x point
+--        u number of deadlines, pairs (what, ms or ''); m conflation key, and as an argument behind data the fields to
+--        merge (names and texts in turns, each with a newline behind it); x as an argument behind these: point
 -- Returns { epoch, 1 if a job that counts as stale or lost has given a sign of life, raw points in the list (0: none was
 --        added), then of each entry but `created`: 'a' seq (accepted), 'd' seq (duplicate) or 'r' code (refused) }
 --
@@ -31,31 +33,53 @@ local function arg()
   at = at + 1
   return ARGV[at]
 end
-local function pairs_of(n)
-  local list = {}
-  for i = 1, n * 2 do list[i] = arg() end
-  return list
-end
 local NONE = {}
+-- The events of a call are of few kinds.
+local kinds = {}
+local function kind_of(text)
+  local type, flags = string.match(text, '^(%S+) (%S+)$')
+  local kind = { type = type, class = string.sub(flags, 1, 1), stream = string.sub(flags, 2, 2),
+    tenant = string.sub(flags, 3, 3), latest = string.sub(flags, 4, 4) == '1', ends = string.sub(flags, 5, 5),
+    alive = string.sub(flags, 6, 6) }
+  for i = 7, #flags do kind[i - 6] = string.sub(flags, i, i) end
+  kinds[text] = kind
+  return kind
+end
 local function parse_entry()
-  local flags = arg()
-  local entry = { class = string.sub(flags, 1, 1), stream = string.sub(flags, 2, 2), tenant = string.sub(flags, 3, 3),
-    latest = string.sub(flags, 4, 4) == '1', ends = string.sub(flags, 5, 5), type = arg(), head = arg(), data = arg(),
-    set = NONE, key = '' }
-  for i = 6, #flags do
-    local flag = string.sub(flags, i, i)
-    if flag == 'i' then entry.id = arg()
-    elseif flag == 'p' then entry.producer, entry.incarnation, entry.n = arg(), arg(), arg()
-    elseif flag == 'a' then entry.attempt = tonumber(arg())
-    elseif flag == 'v' then entry.alive = arg()
-    elseif flag == 'o' then entry.only_if = pairs_of(tonumber(arg()))
-    elseif flag == 's' then entry.set = pairs_of(tonumber(arg()))
-    elseif flag == 't' then entry.to, entry.from = arg(), arg()
-    elseif flag == 'c' then entry.product, entry.outcome, entry.total, entry.progress = arg(), arg(), tonumber(arg()), arg()
-    elseif flag == 'n' then entry.total, entry.progress = tonumber(arg()), arg()
-    elseif flag == 'e' then entry.progress_done = arg()
-    elseif flag == 'u' then entry.deadlines = pairs_of(tonumber(arg()))
-    elseif flag == 'm' then entry.key, entry.fields = arg(), pairs_of(tonumber(arg()))
+  local texts, to = arg(), 0
+  local function text()
+    local from = to + 1
+    to = string.find(texts, '\n', from, true)
+    return string.sub(texts, from, to - 1)
+  end
+  local function pairs_of(n)
+    local list = {}
+    for i = 1, n * 2 do list[i] = text() end
+    return list
+  end
+  local name = text()
+  local kind = kinds[name] or kind_of(name)
+  local entry = { class = kind.class, stream = kind.stream, tenant = kind.tenant, latest = kind.latest, ends = kind.ends,
+    alive = kind.alive, type = kind.type, head = arg(), data = arg(), set = NONE, key = '' }
+  for i = 1, #kind do
+    local flag = kind[i]
+    if flag == 'i' then entry.id = text()
+    elseif flag == 'p' then entry.producer, entry.incarnation, entry.n = text(), text(), text()
+    elseif flag == 'a' then entry.attempt = tonumber(text())
+    elseif flag == 'o' then entry.only_if = pairs_of(tonumber(text()))
+    elseif flag == 's' then entry.set = pairs_of(tonumber(text()))
+    elseif flag == 't' then entry.to, entry.from = text(), text()
+    elseif flag == 'c' then entry.product, entry.outcome, entry.total, entry.progress = text(), text(), tonumber(text()), text()
+    elseif flag == 'n' then entry.total, entry.progress = tonumber(text()), text()
+    elseif flag == 'e' then entry.progress_done = text()
+    elseif flag == 'u' then entry.deadlines = pairs_of(tonumber(text()))
+    elseif flag == 'm' then
+      local fields = {}
+      for field, json in string.gmatch(arg(), '([^\n]*)\n([^\n]*)\n') do
+        fields[#fields + 1] = field
+        fields[#fields + 1] = json
+      end
+      entry.key, entry.fields = text(), fields
     else entry.point = arg() end
   end
   return entry
@@ -204,7 +228,7 @@ end
 local accepted, life = {}, meta.life
 local function accept(entry)
   seq = seq + 1
-  entry.seq = seq
+  entry.seq, entry.at = seq, int(seq)
   job_exists = true
   if entry.id then ids[entry.id] = seq end
   if entry.producer then
@@ -240,7 +264,7 @@ for _, entry in ipairs(entries) do
   if not code and not duplicate then take(entry) end
   if not entry.silent then
     answers[#answers + 1] = code and 'r' or duplicate and 'd' or 'a'
-    answers[#answers + 1] = code or int(duplicate or entry.seq)
+    answers[#answers + 1] = code or duplicate and int(duplicate) or entry.at
   end
 end
 if #accepted == 0 then return answers end
@@ -305,11 +329,15 @@ local outbox = is_job and new_outbox(KEYS[13]) or tenant.outbox
 local added = { e = 0, l = 0 }
 local latest, counted, points = {}, {}, {}
 
+-- As text: a number would be written as a double is.
+local last = { e = int(meta.last.e), l = int(meta.last.l) }
+
 local function add(entry)
   meta.seq = entry.seq
   if entry.class == 'd' then
     local stream = keys[entry.stream]
-    redis.call('XADD', stream, entry.seq, 't', entry.type, 'p', meta.last[entry.stream], 'h', entry.head, 'd', entry.data)
+    redis.call('XADD', stream, entry.at, 't', entry.type, 'p', last[entry.stream], 'h', entry.head, 'd', entry.data)
+    last[entry.stream] = entry.at
     makes(stream)
     added[entry.stream] = added[entry.stream] + 1
     meta.last[entry.stream] = entry.seq
@@ -317,7 +345,7 @@ local function add(entry)
   else
     meta.conflatable = entry.seq
   end
-  put(outbox, job_lines(meta.epoch, entry.seq, entry.class, entry.type, job_id, entry.key, entry.head, entry.data))
+  put(outbox, job_lines(meta.epoch, entry.at, entry.class, entry.type, job_id, entry.key, entry.head, entry.data))
 end
 
 local function patch(entry)
@@ -325,7 +353,7 @@ local function patch(entry)
   counted[counter] = true
   counters[counter] = counters[counter] + 1
   if entry.latest then latest[entry.type] = entry end
-  if entry.point then points[#points + 1] = int(entry.seq) .. ' ' .. entry.point end
+  if entry.point then points[#points + 1] = entry.at .. ' ' .. entry.point end
 end
 
 local function tell_tenant(entry)
@@ -362,7 +390,7 @@ end
 local id_list, producer_list, newest_list = {}, {}, {}
 for _, entry in ipairs(accepted) do
   if entry.id then
-    id_list[#id_list + 1] = entry.seq
+    id_list[#id_list + 1] = entry.at
     id_list[#id_list + 1] = entry.id
   end
 end
@@ -437,7 +465,7 @@ if is_job then
     end
   end
   for type, entry in pairs(latest) do
-    change('latest:' .. type, int(entry.seq) .. '\n' .. entry.head .. '\n' .. entry.data)
+    change('latest:' .. type, entry.at .. '\n' .. entry.head .. '\n' .. entry.data)
   end
 end
 

@@ -17,8 +17,7 @@ end
 
 -- An event on the bus: a line of header (see bus/redis.ts) and a line of JSON, the same as wire.ts makes. One
 -- expression each, because Redis' Lua hashes every string it makes, byte by byte.
-local function job_lines(epoch, seq, class, type, job, key, head, data)
-  local at = int(seq)
+local function job_lines(epoch, at, class, type, job, key, head, data)
   return '1 ' .. epoch .. ' ' .. at .. ' ' .. class .. ' ' .. type .. ' ' .. job .. ' ' .. key
     .. '\n{"feed":"job","epoch":"' .. epoch .. '","seq":' .. at .. ',' .. head .. ',"data":' .. data .. '}'
 end

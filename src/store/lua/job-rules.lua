@@ -148,7 +148,7 @@ local function new_job(fields, counters, members, fresh, max_products)
   local function progress(head)
     local done, percent, total = int(done_in(job.attempt)), fields.products_progress, fields.products_total
     return { class = 'c', stream = 'e', tenant = 'm', latest = false, ends = '-', type = 'training_progress',
-      head = head, data = '{"current":' .. done .. ',"progress":' .. percent .. ',"total":' .. total .. '}', set = {},
+      alive = '-', head = head, data = '{"current":' .. done .. ',"progress":' .. percent .. ',"total":' .. total .. '}', set = {},
       key = JOB_PROGRESS, attempt = job.attempt, silent = true,
       fields = { '"current"', done, '"progress"', percent, '"total"', total } }
   end

@@ -1,0 +1,107 @@
+/** A generator's process: watchers, publishers and schedules, as its parent asks for them. */
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { type CarryOut, sayToParent, serveOrders } from "../test/support/asked.ts";
+import { Crowd } from "./crowd.ts";
+import type { Publisher } from "./driver.ts";
+import { loadDriver } from "./drivers/load.ts";
+import type { Orders, ProcessFigures } from "./orders.ts";
+import { Schedule } from "./schedule.ts";
+
+const LAG_RESOLUTION_MS = 10;
+/** Whatever becomes of its parent. */
+const LIFE_LIMIT_MS = 3_600_000;
+
+const lag = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS });
+lag.enable();
+let cpu = process.cpuUsage();
+let since = performance.now();
+
+const crowds = new Map<number, Crowd>();
+const publishers = new Map<number, Publisher>();
+const schedules = new Map<number, Schedule>();
+let numbers = 0;
+
+const CARRY_OUT: CarryOut<Orders> = {
+  async watch(request) {
+    const driver = await loadDriver(request.driver);
+    const crowd = new Crowd(request);
+    crowds.set(request.group, crowd);
+    const there = await crowd.open(driver, sayToParent);
+    resetProcess();
+    return there;
+  },
+  waitFor: ({ group, events, limitMs }) => crowdOf(group).waitFor(events, limitMs),
+  figures: ({ group, upTo }) => crowdOf(group).figures(upTo),
+  lasts: ({ group, sinceUs }) => crowdOf(group).lasts(sinceUs),
+  process: processFigures,
+  reset({ group }) {
+    crowdOf(group).reset();
+    resetProcess();
+    return null;
+  },
+  stopReading: ({ group, percent }) => crowdOf(group).stopReading(percent),
+  readAgain({ group }) {
+    crowdOf(group).readAgain();
+    return null;
+  },
+  ended: ({ group }) => crowdOf(group).ended(),
+  close({ group }) {
+    crowds.get(group)?.close();
+    crowds.delete(group);
+    return null;
+  },
+  async publisher({ driver, target }) {
+    const number = ++numbers;
+    publishers.set(number, await (await loadDriver(driver)).publisher(target));
+    return number;
+  },
+  async publish({ publisher, job, events }) {
+    await publishers.get(publisher)?.publish(job, events);
+    return null;
+  },
+  closePublisher({ publisher }) {
+    publishers.get(publisher)?.close();
+    publishers.delete(publisher);
+    return null;
+  },
+  async schedule({ id, ...request }) {
+    const schedule = new Schedule(request);
+    schedules.set(id, schedule);
+    const driver = await loadDriver(request.driver);
+    resetProcess();
+    try {
+      return { ...(await schedule.run(driver)), process: processFigures() };
+    } finally {
+      schedules.delete(id);
+    }
+  },
+  stopSchedule({ id }) {
+    schedules.get(id)?.stop();
+    return null;
+  },
+};
+
+function crowdOf(group: number): Crowd {
+  const crowd = crowds.get(group);
+  if (!crowd) throw new Error(`there is no group ${group}`);
+  return crowd;
+}
+
+function processFigures(): ProcessFigures {
+  const { user, system } = process.cpuUsage(cpu);
+  const lagOf = (ns: number) => Math.max(0, ns / 1e6 - LAG_RESOLUTION_MS);
+  return {
+    ...{ name: process.argv[2] ?? "generator", pid: process.pid },
+    lag: { p99: lagOf(lag.percentile(99)), max: lagOf(lag.max) },
+    cpu: (user + system) / 1_000 / (performance.now() - since),
+  };
+}
+
+function resetProcess(): void {
+  lag.reset();
+  cpu = process.cpuUsage();
+  since = performance.now();
+}
+
+serveOrders(CARRY_OUT);
+setTimeout(() => process.exit(1), LIFE_LIMIT_MS).unref();

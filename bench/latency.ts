@@ -1,0 +1,238 @@
+/**
+ * `latency`: from the trainer at one hub to watchers at another one. Rates are shares of what the reference carries, so
+ * that all systems have the same load and nobody is measured while it drowns.
+ */
+import { startRedis } from "../test/support/redis.ts";
+import { Generators } from "./generators.ts";
+import type { Histogram } from "./histogram.ts";
+import type { Bench, Finding, Measure } from "./measure.ts";
+import { pooled } from "./pool.ts";
+import { alternate } from "./rounds.ts";
+import { type Stops, withStops } from "./stops.ts";
+import { faultOf, type Load, type Played, Traffic } from "./traffic.ts";
+
+const INSTANCES = 2;
+const JOBS = Array.from({ length: 10 }, (_, i) => `latency-${i + 1}`);
+/** 200 on one hub: more, and on two cores the generator's share grows as fast as the hub's. */
+const WATCHERS_PER_JOB = 20;
+const US_PER_MS = 1_000;
+
+/** The ramp: events a second of all jobs. */
+const FIRST_RATE = 400;
+const HIGHEST_RATE = 100_000;
+const STEP = 1.5;
+/** What no longer counts as carrying the load. */
+const SATURATED = { p99Us: 50_000, busiest: 0.95 } as const;
+
+/** Of a rate that seems too high: somebody else on the machine is no saturation. */
+const RAMP_ATTEMPTS = 3;
+
+const BURST = 10;
+const SHARES = { calm: 1 / 3, rush: 0.9 } as const;
+type LoadName = keyof typeof SHARES;
+const LOADS: readonly LoadName[] = ["calm", "rush"];
+/** System → how long its events took, of one round. */
+type Distribution = Map<string, Histogram>;
+
+interface Size {
+  /** Of one system's turn, for each of the two loads. */
+  seconds: number;
+  rampSeconds: number;
+  /** How often the last step of the ramp is halved. */
+  halvings: number;
+  /** At a turn, while others are on the machine. */
+  attempts: number;
+}
+
+const FULL: Size = { seconds: 0.8, rampSeconds: 0.5, halvings: 2, attempts: 2 };
+const QUICK: Size = { seconds: 0.4, rampSeconds: 0.3, halvings: 1, attempts: 1 };
+
+const KEYS = ["latency", "latency_p99", "latency_p99_ms", "latency_burst"] as const;
+type Key = (typeof KEYS)[number];
+
+/** Which load each looks at, and where in its distribution. */
+const LOOKS: Record<Key, { load: LoadName; percentile: number }> = {
+  latency: { load: "calm", percentile: 50 },
+  latency_p99: { load: "calm", percentile: 99 },
+  latency_p99_ms: { load: "calm", percentile: 99 },
+  latency_burst: { load: "rush", percentile: 99 },
+};
+
+export const latency: Measure = {
+  name: "latency",
+  targets: [
+    {
+      key: "latency",
+      title: "trainer to watcher on another hub, at a third of the reference's saturation: p50, ms",
+      target: 1.2,
+    },
+    { key: "latency_p99", title: "the same: p99, ms", target: 1.5 },
+    {
+      key: "latency_p99_ms",
+      title: "the same, ours: p99, ms, while stored, in order and nothing lost",
+      target: 10,
+      kind: "absolute",
+    },
+    {
+      key: "latency_burst",
+      title: `at 90 % of the reference's saturation, events in bursts of ${BURST}: p99, ms`,
+      target: 1 / 3,
+    },
+  ],
+  run: (bench) => withStops((stops) => run(bench, stops)),
+};
+
+async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
+  const size = bench.quick ? QUICK : FULL;
+  const all = await openAll(bench, stops);
+  const rate = await saturationOf(bench, all, size);
+  const loads = {
+    calm: { perSecond: (rate * SHARES.calm) / JOBS.length, pattern: "even", seconds: size.seconds },
+    rush: {
+      perSecond: (rate * SHARES.rush) / JOBS.length,
+      pattern: { burst: BURST },
+      seconds: size.seconds,
+    },
+  } as const;
+  // What runs for the first time runs slowly, and the ramp was the references' alone.
+  for (const traffic of all.values()) for (const load of LOADS) await traffic.play(loads[load]);
+  const distributions = { calm: [] as Distribution[], rush: [] as Distribution[] };
+  const limits = new Limits();
+  const found = await alternate([...all.keys()], bench.alternations, KEYS, async (name, round) => {
+    const traffic = all.get(name) as Traffic;
+    const judged = name === bench.ours.name || bench.references.includes(name);
+    const turn = {} as Record<LoadName, Histogram>;
+    const busy = {} as Record<LoadName, string>;
+    for (const load of LOADS) {
+      const played = await traffic.playUndisturbed(loads[load], size.attempts);
+      check(played, name, bench);
+      if (judged) limits.add(load, played);
+      turn[load] = played.watchers.latency;
+      busy[load] = shareOf(played);
+      distributions[load][round] ??= new Map();
+      distributions[load][round].set(name, turn[load]);
+    }
+    const [calm, rush] = LOADS.map((load) => `${lineOf(turn[load])} (${busy[load]})`);
+    bench.say(`${round + 1}: ${name} ${calm}, in a rush ${rush}`);
+    return Object.fromEntries(
+      KEYS.map((key) => [key, turn[LOOKS[key].load].percentile(LOOKS[key].percentile) / US_PER_MS]),
+    );
+  });
+  return KEYS.map((key) => {
+    const { load, percentile } = LOOKS[key];
+    const reason = limits.reason(load);
+    return {
+      ...{ key, rounds: found[key], ...(reason !== undefined && { void: reason }) },
+      pooled: pooled(found[key], distributions[load], percentile, US_PER_MS),
+    };
+  });
+}
+
+async function openAll({ ours, peers, say }: Bench, stops: Stops): Promise<Map<string, Traffic>> {
+  const redis = await startRedis();
+  stops.add(() => redis.stop());
+  const generators = await Generators.start(1, say);
+  stops.add(() => generators.stop());
+  const all = new Map<string, Traffic>();
+  for (const system of [ours, ...peers]) {
+    if (system.maxInstances < INSTANCES) continue;
+    const traffic = await Traffic.open(system, {
+      ...{ generators, redisUrl: redis.url, instances: INSTANCES },
+      ...{ jobs: JOBS, watchersPerJob: WATCHERS_PER_JOB },
+      watchAt: (instances) => instances.slice(1),
+      publishAt: (instances) => instances.slice(0, 1),
+    });
+    stops.add(() => traffic.stop());
+    all.set(system.name, traffic);
+  }
+  return all;
+}
+
+/** Events a second that the better of the references carries. */
+async function saturationOf(
+  { references, say }: Bench,
+  all: ReadonlyMap<string, Traffic>,
+  size: Size,
+): Promise<number> {
+  let most = 0;
+  for (const name of references) {
+    const traffic = all.get(name);
+    if (!traffic) continue;
+    const carried = await carriedBy(traffic, size, say);
+    say(`${name} carries ${Math.round(carried)} events a second to ${WATCHERS_PER_JOB} watchers each`);
+    most = Math.max(most, carried);
+  }
+  if (most === 0) throw new Error(`no reference carries ${FIRST_RATE} events a second`);
+  return most;
+}
+
+async function carriedBy(
+  traffic: Traffic,
+  { rampSeconds, halvings }: Size,
+  say: Bench["say"],
+): Promise<number> {
+  const carries = async (rate: number) => {
+    const load: Load = { perSecond: rate / JOBS.length, pattern: "even", seconds: rampSeconds };
+    for (let attempt = 0; attempt < RAMP_ATTEMPTS; attempt++) {
+      const played = await traffic.play(load);
+      say(
+        `${traffic.name}, ${Math.round(rate)} a second: ${lineOf(played.watchers.latency)} (${shareOf(played)})`,
+      );
+      if (!isSaturated(played)) return true;
+    }
+    return false;
+  };
+  let [good, bad] = [0, FIRST_RATE];
+  while (bad < HIGHEST_RATE && (await carries(bad))) [good, bad] = [bad, bad * STEP];
+  for (let i = 0; i < halvings && good > 0; i++) {
+    const middle = Math.sqrt(good * bad);
+    if (await carries(middle)) good = middle;
+    else bad = middle;
+  }
+  return good;
+}
+
+function isSaturated(played: Played): boolean {
+  return (
+    faultOf(played) !== undefined ||
+    played.schedule.overloaded ||
+    played.watchers.latency.percentile(99) >= SATURATED.p99Us ||
+    played.busiest >= SATURATED.busiest
+  );
+}
+
+/** A peer may lose what it does not promise to keep; it is said. */
+function check(played: Played, name: string, { ours, say }: Bench): void {
+  const fault = faultOf(played);
+  if (fault === undefined) return;
+  if (name === ours.name) throw new Error(`${name}: ${fault}`);
+  say(`${name}: ${fault}`);
+}
+
+/** How often the generator was the limit, or others were on the machine. */
+class Limits {
+  readonly #plays = { calm: 0, rush: 0 };
+  readonly #reasons = { calm: [] as string[], rush: [] as string[] };
+
+  add(load: LoadName, { limit }: Played): void {
+    this.#plays[load]++;
+    if (limit !== undefined) this.#reasons[load].push(limit);
+  }
+
+  /** Why the figures say nothing: it was so in more than half of the turns. */
+  reason(load: LoadName): string | undefined {
+    const reasons = this.#reasons[load];
+    return reasons.length > this.#plays[load] / 2 ? reasons[0] : undefined;
+  }
+}
+
+function lineOf(histogram: Histogram): string {
+  const [p50, p99] = [50, 99].map((share) => (histogram.percentile(share) / US_PER_MS).toFixed(2));
+  return `p50 ${p50} ms, p99 ${p99} ms`;
+}
+
+/** Of a core: the busiest server, the generator with the watchers, the one that publishes; and what is not ours. */
+function shareOf({ busiest, watchers, schedule, neighbours }: Played): string {
+  const shares = [busiest, ...watchers.processes.map(({ cpu }) => cpu), schedule.process.cpu, neighbours];
+  return shares.map((share) => `${Math.round(share * 100)} %`).join(", ");
+}

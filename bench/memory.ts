@@ -1,0 +1,157 @@
+/** `memory`: what an idle watcher costs. */
+import { readdirSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { startRedis } from "../test/support/redis.ts";
+import { until } from "../test/support/until.ts";
+import { nowUs } from "./clock.ts";
+import type { Target } from "./driver.ts";
+import { Generators, type Group } from "./generators.ts";
+import { targetsOf } from "./lane.ts";
+import type { Bench, Finding, Measure, Round } from "./measure.ts";
+import type { WatchRequest } from "./orders.ts";
+import { residentBytes } from "./processes.ts";
+import { withStops } from "./stops.ts";
+import type { RunningSystem, System } from "./system.ts";
+
+const KB = 1_024;
+/** A process may have 20 000 open files. */
+const GENERATORS = 2;
+/** Each watcher is on one of them, in turn. */
+const JOBS = Array.from({ length: 100 }, (_, i) => `memory-${i + 1}`);
+/**
+ * Until a process counts as idle, so that a collection gives its young generation's room back: V8 looks at what was
+ * allocated in the last 5 s. Before that it may or may not, and 30 MB more or less are 6 KB a watcher.
+ */
+const SETTLE_MS = 5_500;
+
+/** Fewer would say something else: what a heap grows by at first is shared by all of them. */
+const WATCHERS = 5_000;
+/** Connected and gone before the base is taken: what the first connections load stays. */
+const WARM = 500;
+/** Each starts every system anew; figures differ by a few per cent only, and a round takes half a minute. */
+const ROUNDS = 5;
+const QUICK_ROUNDS = 1;
+
+export const memory: Measure = {
+  name: "memory",
+  targets: [
+    {
+      key: "memory",
+      title: "resident memory per idle watcher, 5 000 of one job each, after two collections, KB",
+      target: 1.1,
+    },
+  ],
+  run,
+};
+
+async function run(bench: Bench): Promise<Finding[]> {
+  const count = Math.min(bench.quick ? QUICK_ROUNDS : ROUNDS, bench.alternations);
+  return withStops(async (stops) => {
+    const redis = await startRedis();
+    stops.add(() => redis.stop());
+    const generators = await Generators.start(GENERATORS);
+    stops.add(() => generators.stop());
+    const rounds: Round[] = [];
+    while (rounds.length < count) {
+      const found = await round([bench.ours, ...bench.peers], generators, redis.url);
+      rounds.push(found);
+      const texts = Object.entries(found).map(
+        ([name, kilobytes]) => `${name} ${kilobytes?.toFixed(2) ?? "–"}`,
+      );
+      bench.say(`${rounds.length}: ${texts.join(", ")} KB`);
+    }
+    return [{ key: "memory", rounds }];
+  });
+}
+
+/** All systems side by side: memory does not mind, and everybody settles at once. */
+function round(systems: readonly System[], generators: Generators, redisUrl: string): Promise<Round> {
+  return withStops(async (stops) => {
+    const all: IdleSystem[] = [];
+    const found: Round = {};
+    for (const system of systems) {
+      const running = await system.start({ redisUrl });
+      stops.add(() => running.stop());
+      if (await collects(running)) all.push(new IdleSystem(running, generators));
+      else found[system.name] = undefined;
+    }
+    for (const each of all) await each.warm(WARM);
+    await sleep(SETTLE_MS);
+    for (const each of all) await each.takeBase();
+    for (const each of all) await each.connect(WATCHERS);
+    await sleep(SETTLE_MS);
+    for (const each of all) found[each.name] = (await each.grown()) / WATCHERS / KB;
+    for (const each of all) await each.disconnect();
+    return found;
+  });
+}
+
+class IdleSystem {
+  readonly name: string;
+  readonly #running: RunningSystem;
+  readonly #generators: Generators;
+  readonly #watch: Pick<WatchRequest, "driver" | "targets" | "jobs">;
+  #base = 0;
+  #group: Group | undefined;
+
+  constructor(running: RunningSystem, generators: Generators) {
+    this.name = running.system.name;
+    this.#running = running;
+    this.#generators = generators;
+    this.#watch = {
+      driver: running.system.driver,
+      targets: targetsOf(running),
+      jobs: { kind: "spread", jobs: JOBS, perJob: 1 },
+    };
+  }
+
+  /** Makes the jobs, and has so many watchers come and go. */
+  async warm(watchers: number): Promise<void> {
+    const { driver, targets } = this.#watch;
+    const publisher = await this.#generators.publisher({ driver, target: targets[0] as Target });
+    for (const job of JOBS) await publisher.publish(job, [{ n: 1, sentUs: nowUs() }]);
+    const before = this.#openFiles();
+    publisher.close();
+    await this.connect(watchers);
+    await this.disconnect();
+    await until(() => this.#openFiles() <= before);
+  }
+
+  async takeBase(): Promise<void> {
+    this.#base = await this.#resident();
+  }
+
+  async connect(watchers: number): Promise<void> {
+    this.#group = await this.#generators.watch({ ...this.#watch, watchers });
+  }
+
+  async disconnect(): Promise<void> {
+    await this.#group?.close();
+    this.#group = undefined;
+  }
+
+  /** Bytes since the base was taken. */
+  async grown(): Promise<number> {
+    return (await this.#resident()) - this.#base;
+  }
+
+  /** Without garbage. */
+  async #resident(): Promise<number> {
+    await this.#running.collect();
+    return this.#running.servers.reduce((sum, { pid }) => sum + residentBytes(pid), 0);
+  }
+
+  #openFiles(): number {
+    return this.#running.servers.reduce((sum, { pid }) => sum + readdirSync(`/proc/${pid}/fd`).length, 0);
+  }
+}
+
+/** External systems cannot be told to. */
+async function collects(running: RunningSystem): Promise<boolean> {
+  try {
+    await running.collect();
+    return true;
+  } catch {
+    return false;
+  }
+}

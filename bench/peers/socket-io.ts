@@ -1,0 +1,4 @@
+/** Socket.IO alone: one process, nothing behind it. */
+import { serveRooms } from "./rooms.ts";
+
+serveRooms();

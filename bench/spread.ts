@@ -1,0 +1,108 @@
+/** `spread`: what many jobs with a hundred watchers each cost two hubs, events coming evenly or some at once. */
+import { availableParallelism } from "node:os";
+import { startRedis } from "../test/support/redis.ts";
+import { Generators } from "./generators.ts";
+import type { Bench, Finding, Measure } from "./measure.ts";
+import { alternate } from "./rounds.ts";
+import { type Stops, withStops } from "./stops.ts";
+import { faultOf, type Load, Traffic } from "./traffic.ts";
+
+const INSTANCES = 2;
+const WATCHERS_PER_JOB = 100;
+const PER_SECOND = 10;
+/** 100 jobs are 100 000 deliveries a second: the generator alone needs three cores for them beside hubs and Redis. */
+const CORES = 8;
+const JOBS = availableParallelism() >= CORES ? 100 : 20;
+const QUICK_JOBS = 10;
+
+interface Size {
+  jobs: number;
+  generators: number;
+  /** At a turn, while others are on the machine. */
+  attempts: number;
+  loads: Record<Key, Load>;
+}
+
+type Key = "spread" | "spread_burst";
+const KEYS: readonly Key[] = ["spread", "spread_burst"];
+
+const FULL: Size = {
+  jobs: JOBS,
+  generators: Math.ceil(JOBS / 30),
+  attempts: 2,
+  loads: {
+    spread: { perSecond: PER_SECOND, pattern: "even", seconds: 1 },
+    spread_burst: { perSecond: PER_SECOND, pattern: { burst: PER_SECOND }, seconds: 1 },
+  },
+};
+/** Twice the rate in half the time. */
+const QUICK: Size = {
+  jobs: QUICK_JOBS,
+  generators: 1,
+  attempts: 1,
+  loads: {
+    spread: { perSecond: 2 * PER_SECOND, pattern: "even", seconds: 0.5 },
+    spread_burst: { perSecond: 2 * PER_SECOND, pattern: { burst: PER_SECOND }, seconds: 0.5 },
+  },
+};
+
+export const spread: Measure = {
+  name: "spread",
+  targets: [
+    {
+      key: "spread",
+      title: `hub CPU per delivery, ${JOBS} jobs (${QUICK_JOBS} when quick) × ${WATCHERS_PER_JOB} watchers, 2 hubs, ${PER_SECOND} events/s a job evenly, µs`,
+      target: 1.15,
+    },
+    { key: "spread_burst", title: `the same, ${PER_SECOND} at once each second, µs`, target: 0.5 },
+  ],
+  run: (bench) => withStops((stops) => run(bench, stops)),
+};
+
+async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
+  const size = bench.quick ? QUICK : FULL;
+  const all = await openAll(bench, size, stops);
+  const limits: Record<Key, string[]> = { spread: [], spread_burst: [] };
+  const found = await alternate([...all.keys()], bench.alternations, KEYS, async (name, round) => {
+    const figures: Partial<Record<Key, number>> = {};
+    for (const key of KEYS) {
+      const played = await (all.get(name) as Traffic).playUndisturbed(size.loads[key], size.attempts);
+      const fault = faultOf(played);
+      if (fault !== undefined && name === bench.ours.name) throw new Error(`${name}: ${fault}`);
+      if (fault !== undefined) bench.say(`${name}: ${fault}`);
+      if (played.limit !== undefined) limits[key].push(played.limit);
+      figures[key] = played.cpuUs / played.watchers.received;
+    }
+    const [even, burst] = KEYS.map((key) => figures[key]?.toFixed(2));
+    bench.say(`${round + 1}: ${name} ${even} µs evenly, ${burst} µs in bursts`);
+    return figures;
+  });
+  const turns = all.size * bench.alternations;
+  return KEYS.map((key) => {
+    const [reason] = limits[key].length > turns / 2 ? limits[key] : [];
+    return { key, rounds: found[key], ...(reason !== undefined && { void: reason }) };
+  });
+}
+
+async function openAll(bench: Bench, size: Size, stops: Stops): Promise<Map<string, Traffic>> {
+  const { ours, peers, say } = bench;
+  const jobs = Array.from({ length: size.jobs }, (_, i) => `spread-${i + 1}`);
+  const redis = await startRedis();
+  stops.add(() => redis.stop());
+  const generators = await Generators.start(size.generators, say);
+  stops.add(() => generators.stop());
+  const all = new Map<string, Traffic>();
+  for (const system of [ours, ...peers]) {
+    if (system.maxInstances < INSTANCES) continue;
+    const traffic = await Traffic.open(system, {
+      ...{ generators, redisUrl: redis.url, instances: INSTANCES },
+      ...{ jobs, watchersPerJob: WATCHERS_PER_JOB },
+      watchAt: (instances) => instances,
+      publishAt: (instances) => instances,
+    });
+    stops.add(() => traffic.stop());
+    all.set(system.name, traffic);
+  }
+  say(`${all.size} systems with ${size.jobs} jobs and ${size.jobs * WATCHERS_PER_JOB} watchers each`);
+  return all;
+}

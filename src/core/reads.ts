@@ -1,0 +1,234 @@
+/**
+ * How the log is read for those who come in. When a hub has died, thousands come back to the same feed, each a few events
+ * behind: no part of a feed's log is read twice within 50 ms. Who asks for what was read less than that long ago waits
+ * for the next read, which begins at the lowest cursor of all who wait, and each gets his cut of it. Who reads on where
+ * his last page ended, or far from everybody else, never waits.
+ *
+ * Every read begins after all who share it have asked. So a shared page is what a read of one's own would have been,
+ * only later, and what holds for a read that takes its time holds for it.
+ */
+import { type FeedName, feedId } from "../bus/bus.ts";
+import { HubError } from "../protocol/codes.ts";
+import type { Cursor, EventType } from "../protocol/types.ts";
+import { cutPage, serves } from "../store/page.ts";
+import type { Page, ReadOptions, Store } from "../store/store.ts";
+import { SHARE_MS, type Shares } from "./shares.ts";
+import { Slice } from "./slice.ts";
+
+/** A page of one's own. `newestAfter` has no default here. */
+export interface Wanted extends Required<ReadOptions> {
+  /** It has waited for others already. */
+  now?: boolean;
+}
+
+/** Where cursors differ, twice a page is read, so that those ahead get a whole one too. */
+const WIDE = 2;
+
+export class Reads {
+  /** Pages that were read from the store. */
+  pages = 0;
+  readonly #store: Pick<Store, "read" | "heads" | "tail">;
+  readonly #ms: number;
+  readonly #shares: Shares;
+  readonly #feeds = new Map<string, FeedReads>();
+
+  /** `shares` is the caller's to close. With `ms` 0, only those who ask in the same moment share a page. */
+  constructor(store: Pick<Store, "read" | "heads" | "tail">, shares: Shares, ms = SHARE_MS) {
+    this.#store = store;
+    this.#ms = ms;
+    this.#shares = shares;
+  }
+
+  /** What follows a cursor. */
+  page(name: FeedName, wanted: Wanted): Promise<Slice> {
+    const id = feedId(name);
+    let feed = this.#feeds.get(id);
+    if (!feed) {
+      const read = (options: ReadOptions) => {
+        this.pages++;
+        return this.#store.read(name, options);
+      };
+      feed = new FeedReads(read, this.#ms, () => this.#feeds.delete(id));
+      this.#feeds.set(id, feed);
+    }
+    return feed.page(wanted);
+  }
+
+  /** Where the feed stands; `undefined`: it is not there. */
+  head(name: FeedName): Promise<Cursor | undefined> {
+    return this.#shares.take(`head ${feedId(name)}`, async () => {
+      const [head] = await this.#store.heads(name.tenantId, [name]);
+      return head;
+    });
+  }
+
+  /** The position before the last n durable events of these types. */
+  tail(name: FeedName, n: number, types: ReadonlySet<EventType> | undefined): Promise<number> {
+    const key = `tail ${n} ${types ? [...types].sort().join() : "*"} ${feedId(name)}`;
+    return this.#shares.take(key, () => this.#store.tail(name, n, types));
+  }
+
+  /** Who still waits gets nothing. */
+  close(): void {
+    for (const feed of this.#feeds.values()) feed.close();
+    this.#feeds.clear();
+  }
+}
+
+/** Somebody who waits for a page. */
+interface Asked extends Wanted {
+  resolve: (slice: Slice) => void;
+  reject: (error: unknown) => void;
+  /** How often a shared page did not reach his part of the log. */
+  misses: number;
+}
+
+/** Cursors whose part of the log was read less than so many ms ago, from the first to the last. */
+interface Recent {
+  readonly from: number;
+  to: number;
+}
+
+/** Then the next page begins with it, so that nobody waits for ever. */
+const MISSES = 2;
+
+class FeedReads {
+  readonly #read: (options: ReadOptions) => Promise<Page>;
+  readonly #ms: number;
+  readonly #onIdle: () => void;
+  #waiting: Asked[] = [];
+  readonly #recent = new Map<Recent, NodeJS.Timeout>();
+  #underWay = 0;
+  #looks = false;
+
+  constructor(read: (options: ReadOptions) => Promise<Page>, ms: number, onIdle: () => void) {
+    this.#read = read;
+    this.#ms = ms;
+    this.#onIdle = onIdle;
+  }
+
+  page(wanted: Wanted): Promise<Slice> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ ...wanted, resolve, reject, misses: 0 });
+      this.#look();
+    });
+  }
+
+  close(): void {
+    for (const timer of this.#recent.values()) clearTimeout(timer);
+    for (const { reject } of this.#waiting) reject(new HubError("unavailable"));
+    this.#waiting = [];
+  }
+
+  /** Those who have waited for the same moment ask in one turn. */
+  #look(): void {
+    if (this.#looks) return;
+    this.#looks = true;
+    queueMicrotask(() => {
+      this.#looks = false;
+      this.#begin();
+    });
+  }
+
+  /** Reads for all whose part of the log was not read just now. */
+  #begin(): void {
+    const first = this.#waiting.filter((asked) => this.#isDue(asked)).sort(inOrder);
+    const taken = new Set<Asked>();
+    for (const asked of first) {
+      if (taken.has(asked)) continue;
+      const group = this.#waiting.filter((other) => !taken.has(other) && joins(asked, other));
+      for (const one of group) taken.add(one);
+      void this.#readFor(asked, group);
+    }
+    if (taken.size > 0) this.#waiting = this.#waiting.filter((asked) => !taken.has(asked));
+  }
+
+  #isDue({ after, now, misses }: Asked): boolean {
+    return now === true || misses > 0 || !this.#isRecent(after);
+  }
+
+  #isRecent(after: number): boolean {
+    for (const { from, to } of this.#recent.keys()) if (from <= after && after <= to) return true;
+    return false;
+  }
+
+  async #readFor(first: Asked, group: readonly Asked[]): Promise<void> {
+    const options = together(first, group);
+    // Until it is there, as if every position were an event. Who asks from a little before would read this part again.
+    const recent: Recent = { from: first.after - first.limit, to: first.after + first.limit };
+    if (this.#ms > 0) this.#remember(recent);
+    this.#underWay++;
+    try {
+      const page = await this.#read(options);
+      recent.to = page.upTo >= page.seq ? Number.POSITIVE_INFINITY : page.upTo - 1;
+      this.#share(page, options, group);
+    } catch (error) {
+      for (const { reject } of group) reject(error);
+    } finally {
+      this.#underWay--;
+      this.#endIfIdle();
+    }
+  }
+
+  #remember(recent: Recent): void {
+    const forget = () => {
+      this.#recent.delete(recent);
+      this.#begin();
+      this.#endIfIdle();
+    };
+    this.#recent.set(recent, setTimeout(forget, this.#ms));
+  }
+
+  #endIfIdle(): void {
+    if (this.#underWay + this.#waiting.length + this.#recent.size === 0) this.#onIdle();
+  }
+
+  #share(page: Page, options: ReadOptions, group: readonly Asked[]): void {
+    const slices = new Map<string, Slice>();
+    const made: Slice["made"] = new Map();
+    for (const asked of group) {
+      const { after, epoch, limit, bytes, newestAfter } = asked;
+      const key = `${after} ${limit} ${bytes} ${newestAfter} ${epoch}`;
+      let slice = slices.get(key);
+      if (!slice && serves(page, asked)) {
+        slice = new Slice(cutPage(page, asked), made);
+        slices.set(key, slice);
+      }
+      // Events of a stream that he did not ask for have taken the place of his.
+      const isCrowded = slice && slice.page.upTo < slice.page.seq && !sameStreams(asked, options);
+      if (slice && !isCrowded) asked.resolve(slice);
+      else {
+        this.#waiting.push({ ...asked, misses: asked.misses + 1 });
+        this.#look();
+      }
+    }
+  }
+}
+
+function inOrder(a: Asked, b: Asked): number {
+  return b.misses - a.misses || a.after - b.after;
+}
+
+/** Whether a read that begins for one can serve the other. */
+function joins(first: Asked, other: Asked): boolean {
+  if (other.after < first.after || other.after > first.after + first.limit) return false;
+  if (other.misses >= MISSES && other.after > first.after) return false;
+  return sameStreams(first, other) || first.misses + other.misses === 0;
+}
+
+function sameStreams(a: Pick<ReadOptions, "streams">, b: Pick<ReadOptions, "streams">): boolean {
+  return a.streams.length === b.streams.length && a.streams.every((stream) => b.streams.includes(stream));
+}
+
+/** One read for all of them. `first` has the lowest cursor. */
+function together(first: Asked, group: readonly Asked[]): ReadOptions {
+  const wide = group.some(({ after }) => after !== first.after) ? WIDE : 1;
+  return {
+    after: first.after,
+    epoch: group.every(({ epoch }) => epoch === first.epoch) ? first.epoch : null,
+    limit: Math.max(...group.map(({ limit }) => limit)) * wide,
+    bytes: Math.max(...group.map(({ bytes }) => bytes)) * wide,
+    streams: [...new Set(group.flatMap(({ streams }) => streams))],
+    newestAfter: Math.min(...group.map(({ newestAfter }) => newestAfter)),
+  };
+}

@@ -1,0 +1,250 @@
+/**
+ * One write per WebSocket and turn: a system call costs more than all that the hub does for a delivery, and bursts come
+ * in one turn. What the hub has to say is gathered, and written when the turn is over. While the event loop has little
+ * room left, events wait a little longer, so that more of them go together; answers never do.
+ */
+
+import type { Socket as NetSocket } from "node:net";
+import { performance } from "node:perf_hooks";
+import type { WebSocket } from "ws";
+import type { FeedEvent } from "../bus/bus.ts";
+import { Batch } from "./batch.ts";
+
+/** What is gathered in a turn leaves before its end above this, so that nothing large is held twice. */
+const GATHER_BYTES = 65_536;
+/** Small pieces are copied into one: cheaper than a write of several. */
+const COPY_BYTES = 16_384;
+/** How long the event loop is watched before its utilisation counts. */
+const WATCH_MS = 100;
+/** Below this utilisation nobody waits; from here to 1 the wait grows to its bound. */
+const BUSY = 0.6;
+const CLOSE = 0x8;
+
+/** A frame's head, or its text as ws has it. */
+type Piece = Buffer | string;
+
+/** Told of what a connection does not take. */
+export interface Backlogged {
+  /** Called after a write that the system has not taken whole. */
+  backlog(): void;
+}
+
+/** What is written to one WebSocket; ws's own frames (answers, pings, close) and the hub's events, in one order. */
+export class Writer {
+  /** Of each namespace. */
+  #observers: readonly Backlogged[] = [];
+  readonly #socket: NetSocket;
+  readonly #writers: Writers;
+  /** Events since the last write, or since the last of `#own`. */
+  #batch: Batch | undefined;
+  /** What stands before them, once there was something else. */
+  #own: Buffer[] | undefined;
+  #ownBytes = 0;
+  /** A close frame has been written: nothing may follow it. */
+  #ended = false;
+  /** By `Writers`: in which of its lists it stands. */
+  due: "no" | "later" | "now" = "no";
+
+  constructor(socket: NetSocket, writers: Writers) {
+    this.#socket = socket;
+    this.#writers = writers;
+  }
+
+  /** What the other side has not been seen to take. */
+  get bytes(): number {
+    return this.#ownBytes + (this.#batch?.bytes ?? 0) + this.#socket.writableLength;
+  }
+
+  observe(observer: Backlogged): void {
+    // Not by spreading, which would leave room for sixteen more, per connection.
+    this.#observers = this.#observers.concat(observer);
+  }
+
+  unobserve(observer: Backlogged): void {
+    this.#observers = this.#observers.filter((each) => each !== observer);
+  }
+
+  event(event: FeedEvent): void {
+    if (this.#ended) return;
+    this.#batch = (this.#batch ?? this.#writers.start).with(event);
+    if (this.#batch.bytes > GATHER_BYTES) this.flush();
+    else if (this.due === "no") this.#writers.later(this);
+  }
+
+  /** As ws's `Sender.sendFrame`: a frame in one or two pieces. `done` is called at once, so that Engine.IO goes on. */
+  frame(pieces: readonly Piece[], done?: (error?: Error) => void): void {
+    if (!this.#ended) this.#frame(pieces);
+    done?.();
+  }
+
+  #frame(pieces: readonly Piece[]): void {
+    if (this.#batch) {
+      this.#add(this.#batch.buffer);
+      this.#batch = undefined;
+    }
+    for (const piece of pieces) this.#add(typeof piece === "string" ? Buffer.from(piece) : piece);
+    if (((pieces[0]?.[0] as number) & 0x0f) === CLOSE) {
+      this.flush();
+      this.#ended = true;
+    } else if (this.#ownBytes > GATHER_BYTES) this.flush();
+    else if (this.due !== "now") this.#writers.now(this);
+  }
+
+  /** Writes what there is. */
+  flush(): void {
+    const own = this.#own;
+    const batch = this.#batch;
+    if (!own && !batch) return;
+    this.#own = undefined;
+    this.#ownBytes = 0;
+    this.#batch = undefined;
+    const socket = this.#socket;
+    // Ended or gone: whoever is there again reads it from the log.
+    if (!socket.writable) return;
+    this.#writers.writes++;
+    if (!own) socket.write((batch as Batch).buffer);
+    else this.#writeAll(batch ? [...own, batch.buffer] : own);
+    if (socket.writableLength > 0) for (const observer of this.#observers) observer.backlog();
+  }
+
+  /** Forgets what waits, and whatever comes. */
+  drop(): void {
+    this.#ended = true;
+    this.#own = undefined;
+    this.#ownBytes = 0;
+    this.#batch = undefined;
+  }
+
+  #add(piece: Buffer): void {
+    this.#own ??= [];
+    this.#own.push(piece);
+    this.#ownBytes += piece.length;
+  }
+
+  #writeAll(pieces: Buffer[]): void {
+    const socket = this.#socket;
+    const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
+    if (bytes <= COPY_BYTES) {
+      socket.write(pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces, bytes));
+      return;
+    }
+    socket.cork();
+    for (const piece of pieces) socket.write(piece);
+    socket.uncork();
+  }
+}
+
+/** The part of ws's sender that every frame goes through; Engine.IO calls it too. */
+interface Sender {
+  sendFrame(pieces: readonly Piece[], done?: (error?: Error) => void): void;
+  writer?: Writer;
+}
+
+/** All WebSockets of the door, and when they are written to. */
+export class Writers {
+  /** Where every batch of the time between two writes begins. */
+  start = new Batch();
+  /** System calls that were asked for. */
+  writes = 0;
+  readonly #boundMs: number;
+  readonly #byWebSocket = new WeakMap<object, Writer>();
+  #now: Writer[] = [];
+  #later: Writer[] = [];
+  #turn: NodeJS.Immediate | undefined;
+  #wait: NodeJS.Timeout | undefined;
+  /** How long events wait at the moment, ms. */
+  #waitMs = 0;
+  #watchedAt = performance.now();
+  #watched = performance.eventLoopUtilization();
+
+  /** `boundMs`: how long events may wait at most; with 0 they leave with their turn, whatever is. */
+  constructor(boundMs: number) {
+    this.#boundMs = boundMs;
+  }
+
+  /** How long events wait at the moment to leave together, ms. */
+  get waitMs(): number {
+    return this.#waitMs;
+  }
+
+  /** Takes over what is written to a WebSocket, which must be without compression. */
+  take(webSocket: WebSocket, socket: NetSocket): void {
+    const sender = (webSocket as unknown as { _sender: Sender })._sender;
+    const writer = new Writer(socket, this);
+    this.#byWebSocket.set(webSocket, writer);
+    sender.writer = writer;
+    sender.sendFrame = sendFrame;
+  }
+
+  /** Of an Engine.IO transport; `undefined` for one that polls. */
+  of(transport: object): Writer | undefined {
+    const { socket } = transport as { socket?: object };
+    return socket && this.#byWebSocket.get(socket);
+  }
+
+  /** Has it written to when the turn is over. */
+  now(writer: Writer): void {
+    writer.due = "now";
+    this.#now.push(writer);
+    this.#turn ??= setImmediate(() => this.#flushNow());
+  }
+
+  /** Has it written to when the turn is over, or, while there is much to do, a little later. */
+  later(writer: Writer): void {
+    if (this.#now.length + this.#later.length === 0) this.#watch();
+    if (this.#waitMs === 0) this.now(writer);
+    else {
+      writer.due = "later";
+      this.#later.push(writer);
+      this.#wait ??= setTimeout(() => this.#flushLater(), this.#waitMs);
+    }
+  }
+
+  close(): void {
+    clearImmediate(this.#turn);
+    clearTimeout(this.#wait);
+    this.#flushNow();
+    this.#flushLater();
+  }
+
+  #flushNow(): void {
+    this.#turn = undefined;
+    const due = this.#now;
+    this.#now = [];
+    this.#flush(due);
+  }
+
+  #flushLater(): void {
+    this.#wait = undefined;
+    const due = this.#later;
+    this.#later = [];
+    this.#flush(due);
+  }
+
+  #flush(due: readonly Writer[]): void {
+    // Whoever still has something of before goes on with it; nobody begins with it any more.
+    this.start = new Batch();
+    for (const writer of due) {
+      writer.due = "no";
+      writer.flush();
+    }
+  }
+
+  /** Without a timer of its own: it counts only while there is something to write. */
+  #watch(): void {
+    if (this.#boundMs === 0) return;
+    const now = performance.now();
+    if (now - this.#watchedAt < WATCH_MS) return;
+    const seen = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(seen, this.#watched);
+    this.#watched = seen;
+    this.#watchedAt = now;
+    const share = Math.max(0, utilization - BUSY) / (1 - BUSY);
+    this.#waitMs = Math.round(share * this.#boundMs);
+  }
+}
+
+/** One function for all senders. */
+function sendFrame(this: Sender, pieces: readonly Piece[], done?: (error?: Error) => void): void {
+  this.writer?.frame(pieces, done);
+}

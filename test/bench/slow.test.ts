@@ -1,0 +1,60 @@
+import { expect } from "chai";
+import { findingsOf, type Outcome } from "../../bench/slow.ts";
+import { parseSockstat } from "../../bench/socket-memory.ts";
+
+const MB = 1_048_576;
+const GOOD: Outcome = {
+  stopped: 10,
+  closedAsSlow: 10,
+  losses: 0,
+  wrong: 0,
+  aloneP99: 2_000,
+  p99: 2_200,
+  aloneMemory: 50 * MB,
+  memory: 62 * MB,
+  limit: undefined,
+};
+
+const voids = (change: Partial<Outcome>) =>
+  findingsOf("ours", { ...GOOD, ...change }).map((finding) => finding.void);
+
+describe("slow: findingsOf(system, outcome)", () => {
+  it("compares the good ones' p99, and shares the memory among those who stopped", () => {
+    expect(findingsOf("ours", GOOD)).to.deep.equal([
+      { key: "slow", rounds: [{ ours: 1.1 }] },
+      { key: "slow_memory", rounds: [{ ours: 1.2 }] },
+    ]);
+  });
+
+  it("does not count when one who stopped was not closed as slow", () => {
+    const why = "9 of 10 who stopped reading were closed as slow";
+    expect(voids({ closedAsSlow: 9 })).to.deep.equal([why, why]);
+  });
+
+  it("does not count when others were closed as slow too", () => {
+    const why = "11 of 10 who stopped reading were closed as slow";
+    expect(voids({ closedAsSlow: 11 })).to.deep.equal([why, why]);
+  });
+
+  it("does not count when a good reader was hurt", () => {
+    expect(voids({ losses: 2 })[0]).to.equal("2 good readers lost their connection");
+    expect(voids({ wrong: 3 })[0]).to.equal("3 events of good readers were lost, doubled or out of order");
+  });
+
+  it("does not count when the generators were the limit", () => {
+    expect(voids({ limit: "too slow" })).to.deep.equal(["too slow", "too slow"]);
+  });
+
+  it("knows no memory below nothing", () => {
+    expect(findingsOf("ours", { ...GOOD, memory: 40 * MB })[1]?.rounds).to.deep.equal([{ ours: 0 }]);
+  });
+});
+
+describe("parseSockstat(text)", () => {
+  it("reads the pages of TCP", () => {
+    const text =
+      "sockets: used 274\nTCP: inuse 240 orphan 0 tw 1115 alloc 240 mem 19\nUDP: inuse 0 mem 7\nFRAG: inuse 0 memory 0\n";
+    expect(parseSockstat(text)).to.equal(19 * 4_096);
+    expect(() => parseSockstat("UDP: inuse 0 mem 7\n")).to.throw("Linux does not tell");
+  });
+});

@@ -1,0 +1,248 @@
+import { expect } from "chai";
+import type { FeedEvent } from "../../src/bus/bus.ts";
+import { Batch, textFrame } from "../../src/sockets/batch.ts";
+import { Outbox, Outboxes } from "../../src/sockets/outbox.ts";
+import { type Writer, Writers } from "../../src/sockets/writer.ts";
+
+/** A TCP socket that keeps what is written to it, and takes none of it while it is `stuck`. */
+class FakeSocket {
+  readonly writes: Buffer[] = [];
+  writable = true;
+  stuck = false;
+  writableLength = 0;
+  #corked: Buffer[] | undefined;
+
+  write(piece: Buffer): void {
+    if (this.#corked) this.#corked.push(piece);
+    else this.#take(piece);
+  }
+
+  cork(): void {
+    this.#corked = [];
+  }
+
+  uncork(): void {
+    const pieces = this.#corked ?? [];
+    this.#corked = undefined;
+    this.#take(Buffer.concat(pieces));
+  }
+
+  #take(piece: Buffer): void {
+    this.writes.push(piece);
+    if (this.stuck) this.writableLength += piece.length;
+  }
+
+  get text(): string[] {
+    return this.writes.map((each) => each.toString());
+  }
+}
+
+/** ws's side, and Engine.IO's transport around it. */
+class FakeTransport {
+  readonly socket: { _sender: { sendFrame(pieces: Array<Buffer | string>, done?: () => void): void } };
+  readonly writable = true;
+
+  constructor() {
+    this.socket = { _sender: { sendFrame: () => expect.fail("the writer has taken over") } };
+  }
+
+  send(pieces: Array<Buffer | string>, done?: () => void): void {
+    this.socket._sender.sendFrame(pieces, done);
+  }
+}
+
+const event = (seq: number, text = "x"): FeedEvent => ({
+  ...{ epoch: "e", seq, type: "log", durable: true, jobId: "job", key: "" },
+  wire: JSON.stringify({ seq, text }),
+});
+const frame = (each: FeedEvent) => textFrame(`42["${each.type}",${each.wire}]`);
+const CLOSE_FRAME = Buffer.from([0x88, 0x00]);
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+describe("sockets/writer", () => {
+  let writers: Writers;
+  let socket: FakeSocket;
+  let transport: FakeTransport;
+  let writer: Writer;
+
+  const connect = () => {
+    const made = { socket: new FakeSocket(), transport: new FakeTransport() };
+    writers.take(made.transport.socket as never, made.socket as never);
+    return { ...made, writer: writers.of(made.transport) as Writer };
+  };
+
+  beforeEach(() => {
+    writers = new Writers(0);
+    ({ socket, transport, writer } = connect());
+  });
+  afterEach(() => writers.close());
+
+  it("events of a turn are one write, as ordinary frames in their order", async () => {
+    const events = [1, 2, 3].map((seq) => event(seq));
+    for (const each of events) writer.event(each);
+    expect(socket.writes).to.have.length(0);
+    await turn();
+    expect(socket.writes).to.deep.equal([Buffer.concat(events.map(frame))]);
+    writer.event(event(4));
+    await turn();
+    expect(socket.writes).to.have.length(2);
+    expect(writers.writes).to.equal(2);
+  });
+
+  it("connections that get the same events are written the very same bytes", async () => {
+    const all = [connect(), connect(), connect()];
+    for (const each of [event(1), event(2)]) for (const one of all) one.writer.event(each);
+    await turn();
+    const [first, ...others] = all.map((one) => one.socket.writes[0]);
+    for (const other of others) expect(other).to.equal(first);
+  });
+
+  it("who got less or other events shares what is the same, and nothing else", async () => {
+    const [a, b, c] = [event(1), event(2), event(3)];
+    const other = connect();
+    for (const each of [a, b, c]) writer.event(each);
+    for (const each of [a, c]) other.writer.event(each);
+    await turn();
+    expect(socket.writes).to.deep.equal([Buffer.concat([a, b, c].map(frame))]);
+    expect(other.socket.writes).to.deep.equal([Buffer.concat([a, c].map(frame))]);
+  });
+
+  it("frames of ws stand between the events as they came, and are said to be done at once", async () => {
+    const [a, b] = [event(1), event(2)];
+    let done = 0;
+    writer.event(a);
+    const answer = textFrame("answer");
+    transport.send([answer.subarray(0, 2), "answer"], () => done++);
+    writer.event(b);
+    expect(done).to.equal(1);
+    await turn();
+    expect(Buffer.concat(socket.writes)).to.deep.equal(Buffer.concat([frame(a), answer, frame(b)]));
+    expect(socket.writes).to.have.length(1);
+  });
+
+  it("a close frame takes along what stands before it, at once, and nothing follows it", async () => {
+    writer.event(event(1));
+    transport.send([CLOSE_FRAME]);
+    expect(Buffer.concat(socket.writes)).to.deep.equal(Buffer.concat([frame(event(1)), CLOSE_FRAME]));
+    writer.event(event(2));
+    transport.send([textFrame("late")]);
+    await turn();
+    expect(socket.writes).to.have.length(1);
+  });
+
+  it("what is large does not wait for the end of the turn", () => {
+    writer.event(event(1, "x".repeat(70_000)));
+    expect(socket.writes).to.have.length(1);
+    transport.send([Buffer.alloc(10), Buffer.alloc(70_000)]);
+    expect(Buffer.concat(socket.writes).length).to.be.above(140_000);
+  });
+
+  it("writes nothing to who has gone", async () => {
+    writer.event(event(1));
+    socket.writable = false;
+    await turn();
+    expect(socket.writes).to.have.length(0);
+    expect(writer.bytes).to.equal(0);
+  });
+
+  it("closing the door writes what waits", () => {
+    writer.event(event(1));
+    writers.close();
+    expect(socket.writes).to.have.length(1);
+  });
+
+  it("while the event loop is busy events leave together, and an answer takes them along at once", async () => {
+    writers = new Writers(1_000);
+    ({ socket, transport, writer } = connect());
+    const busyUntil = performance.now() + 400;
+    while (performance.now() < busyUntil) {
+      const slice = performance.now() + 90;
+      while (performance.now() < slice);
+      writer.event(event(0));
+      await turn();
+    }
+    expect(writers.waitMs).to.be.above(100);
+    // What the loop above left behind goes with the first answer.
+    transport.send([textFrame("first")]);
+    await turn();
+    socket.writes.length = 0;
+    writer.event(event(1));
+    await turn();
+    writer.event(event(2));
+    await turn();
+    expect(socket.writes).to.have.length(0);
+    transport.send([textFrame("answer")]);
+    await turn();
+    expect(socket.writes).to.deep.equal([
+      Buffer.concat([frame(event(1)), frame(event(2)), textFrame("answer")]),
+    ]);
+  });
+
+  it("frames have the length of RFC 6455, in bytes", () => {
+    expect([...textFrame("é").subarray(0, 2)]).to.deep.equal([0x81, 2]);
+    expect([...textFrame("x".repeat(125)).subarray(0, 2)]).to.deep.equal([0x81, 125]);
+    expect([...textFrame("x".repeat(126)).subarray(0, 4)]).to.deep.equal([0x81, 126, 0, 126]);
+    expect([...textFrame("x".repeat(65_536)).subarray(0, 10)]).to.deep.equal([
+      0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0,
+    ]);
+  });
+
+  it("a batch without events has no bytes", () => {
+    expect(new Batch().buffer).to.have.length(0);
+  });
+
+  describe("its outbox", () => {
+    let all: Outboxes;
+    let outbox: Outbox;
+    let slow: number;
+
+    const conn = () => ({
+      ...{ transport, readyState: "open", writeBuffer: [] },
+      write: () => expect.fail("not by Engine.IO"),
+    });
+
+    beforeEach(() => {
+      slow = 0;
+      all = new Outboxes({ holdBytes: 1_024, slowBytes: 4_096 }, writers);
+      outbox = new Outbox(conn(), all, { slow: () => slow++ });
+    });
+    afterEach(() => {
+      outbox.close();
+      expect(all.behind).to.equal(0);
+    });
+
+    it("who takes all is never behind; who does not is, until half of it is left", async () => {
+      for (let i = 0; i < 30; i++) outbox.write(event(i, "x".repeat(100)));
+      await turn();
+      expect(outbox.behind).to.equal(false);
+      socket.stuck = true;
+      outbox.write(event(31, "x".repeat(1_500)));
+      expect(outbox.behind, "not before it is written").to.equal(false);
+      await turn();
+      expect(outbox.behind).to.equal(true);
+      socket.writableLength = 512;
+      outbox.sweep(performance.now());
+      expect(outbox.behind).to.equal(false);
+    });
+
+    it("above twice the limit it is slow: what waits is forgotten", async () => {
+      socket.stuck = true;
+      outbox.write(event(1, "x".repeat(9_000)));
+      await turn();
+      await turn();
+      expect(slow).to.equal(1);
+      expect(outbox.write(event(2))).to.equal(false);
+    });
+
+    it("two namespaces of one connection both hear of it", async () => {
+      let others = 0;
+      const other = new Outbox(conn(), all, { slow: () => others++ });
+      socket.stuck = true;
+      outbox.write(event(1, "x".repeat(9_000)));
+      await turn();
+      await turn();
+      expect([slow, others]).to.deep.equal([1, 1]);
+      other.close();
+    });
+  });
+});
