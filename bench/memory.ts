@@ -18,11 +18,8 @@ const KB = 1_024;
 const GENERATORS = 2;
 /** Each watcher is on one of them, in turn. */
 const JOBS = Array.from({ length: 100 }, (_, i) => `memory-${i + 1}`);
-/**
- * Until a process counts as idle, so that a collection gives its young generation's room back: V8 looks at what was
- * allocated in the last 5 s. Before that it may or may not, and 30 MB more or less are 6 KB a watcher.
- */
-const SETTLE_MS = 5_500;
+/** Until those who have come are idle: what is told of their coming is told once a second. */
+const SETTLE_MS = 1_200;
 
 /** Fewer would say something else: what a heap grows by at first is shared by all of them. */
 const WATCHERS = 5_000;

@@ -17,12 +17,12 @@ const FEW_JOBS = 10;
 const MANY_JOBS = 5_000;
 const FEW_WATCHERS = 100;
 const MANY_WATCHERS = 10_000;
-const IDLE_SECONDS = 0.6;
-const RUN_SECONDS = 0.6;
+const IDLE_SECONDS = 0.5;
+const RUN_SECONDS = 0.5;
 /** Events a second, by watchers of the event's job; at most 40 000 deliveries. */
 const RATES = { one: 1_000, few: 200, fewOfMany: 400, many: 4 } as const;
 /** V8 compiles what has run some thousand times. */
-const WARM_SECONDS = 3;
+const WARM_SECONDS = 2;
 /** Jobs that are made in a second. */
 const CREATED = 1_000;
 /** Of so many jobs each has one event in a run; the next run takes the next ones. */

@@ -21,7 +21,7 @@ export interface RunningSystem {
   readonly system: System;
   readonly servers: readonly ServerProcess[];
   /**
-   * Has every server collect its garbage twice. Resolves with the bytes of heap and external memory that are in use
+   * Has every server collect its garbage twice and give back what it does not need. Resolves with the bytes of heap and external memory that are in use
    * then, of each server. Rejects where the system cannot (external ones).
    */
   collect(): Promise<readonly number[]>;

@@ -101,7 +101,7 @@ export function trainwire({ build, signals }: Programs): System {
         await hub.start();
         return { url: hub.url, pid: hub.pid as number, stop: () => stopHub(hub) };
       });
-      return running(system, hubs, (pid) => signals.memoryOf(pid));
+      return running(system, hubs, (pid) => signals.releasedMemoryOf(pid));
     },
   };
   return system;
@@ -117,7 +117,7 @@ export function peers({ peers: programs, signals }: Programs): System[] {
           args: [programs[program]],
           env: signals.env,
         });
-        return running(system, servers, (pid) => signals.memoryOf(pid));
+        return running(system, servers, (pid) => signals.releasedMemoryOf(pid));
       },
     };
     return system;

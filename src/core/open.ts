@@ -25,6 +25,8 @@ export interface ReadOptions {
   limit?: number;
   /** Whether all newest values follow what was missed: one may have been held back, and lie before the cursor. */
   repeat?: boolean;
+  /** Called just before each read that the page may come from. */
+  onBegin?: () => void;
   /** What begins the feed, at this head or a newer one. */
   snapshot(name: FeedName, head: Cursor): Promise<Gap["snapshot"]>;
 }
@@ -51,12 +53,17 @@ interface PageRead {
   waiting: boolean;
 }
 
+/** Keeps nothing: it is only for the feed to stay. */
+function placeholder(): Join {
+  const join = new Join();
+  join.broken = true;
+  return join;
+}
+
 /** Waits until the feed is followed here, so that whoever has his turn with `openPage` need not. */
 export async function opened({ feeds, name, timeoutMs }: Pick<OpenOptions, "feeds" | "name" | "timeoutMs">) {
   const feed = feeds.get(name);
-  // It is only for it to stay.
-  const join = new Join();
-  join.broken = true;
+  const join = placeholder();
   feed.join(join);
   try {
     await within(timeoutMs, feed.opened());
@@ -68,13 +75,20 @@ export async function opened({ feeds, name, timeoutMs }: Pick<OpenOptions, "feed
 export async function openPage(options: OpenOptions): Promise<Opening> {
   const { feeds, name, filter, subscriber, request } = options;
   const feed = feeds.get(name);
-  const join = new Join();
+  let join = placeholder();
   feed.join(join);
   const abandon = () => feed.part(join);
+  let isNew = false;
+  // Not before: the read finds what comes until then, and others may be waited for.
+  const onBegin = () => {
+    feed.part(join);
+    join = new Join();
+    feed.join(join);
+    isNew = feed.epoch === null;
+  };
   try {
     await within(options.timeoutMs, feed.opened());
-    const isNew = feed.epoch === null;
-    const { answer, waiting } = await readPage({ ...options, repeat: true });
+    const { answer, waiting } = await readPage({ ...options, repeat: true, onBegin });
     const { head } = answer;
     return {
       abandon,
@@ -190,19 +204,19 @@ async function readFirst(options: ReadOptions): Promise<Slice> {
     // Whoever asks for the last n events has lost nothing by the caps.
     return new Slice({ ...page, trimmed: [] }, made);
   }
-  const head = await reads.head(name);
+  const head = await reads.head(name, options.onBegin);
   const seq = head?.seq ?? 0;
   return new Slice({ ...emptyPage(), epoch: head?.epoch ?? null, seq, upTo: seq });
 }
 
 function wanted(
-  { name, filter, limit = LIMITS.pageEvents }: ReadOptions,
+  { name, filter, limit = LIMITS.pageEvents, onBegin }: ReadOptions,
   epoch: string | null,
   after: number,
   newestAfter: number,
 ) {
   const streams = streamsOf(name).filter((stream) => concerns(filter, stream));
-  return { epoch, after, limit, bytes: LIMITS.pageBytes, streams, newestAfter };
+  return { epoch, after, limit, bytes: LIMITS.pageBytes, streams, newestAfter, onBegin };
 }
 
 async function snapshotFor({ snapshot, name, filter }: ReadOptions, head: Cursor): Promise<Gap["snapshot"]> {

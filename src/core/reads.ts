@@ -4,8 +4,8 @@
  * for the next read, which begins at the lowest cursor of all who wait, and each gets his cut of it. Who reads on where
  * his last page ended, or far from everybody else, never waits.
  *
- * Every read begins after all who share it have asked. So a shared page is what a read of one's own would have been,
- * only later, and what holds for a read that takes its time holds for it.
+ * Every read begins after all who share it have asked, and they are told when. So a shared page is what a read of one's
+ * own would have been in that moment, and what holds for that holds for it.
  */
 import { type FeedName, feedId } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
@@ -19,6 +19,8 @@ import { Slice } from "./slice.ts";
 export interface Wanted extends Required<ReadOptions> {
   /** It has waited for others already. */
   now?: boolean;
+  /** Called just before each read that the page may come from. */
+  onBegin?: (() => void) | undefined;
 }
 
 /** Where cursors differ, twice a page is read, so that those ahead get a whole one too. */
@@ -55,11 +57,9 @@ export class Reads {
   }
 
   /** Where the feed stands; `undefined`: it is not there. */
-  head(name: FeedName): Promise<Cursor | undefined> {
-    return this.#shares.take(`head ${feedId(name)}`, async () => {
-      const [head] = await this.#store.heads(name.tenantId, [name]);
-      return head;
-    });
+  head(name: FeedName, onBegin?: () => void): Promise<Cursor | undefined> {
+    const read = async () => (await this.#store.heads(name.tenantId, [name]))[0];
+    return this.#shares.take(`head ${feedId(name)}`, read, onBegin);
   }
 
   /** The position before the last n durable events of these types. */
@@ -158,6 +158,7 @@ class FeedReads {
     const recent: Recent = { from: first.after - first.limit, to: first.after + first.limit };
     if (this.#ms > 0) this.#remember(recent);
     this.#underWay++;
+    for (const { onBegin } of group) onBegin?.();
     try {
       const page = await this.#read(options);
       recent.to = page.upTo >= page.seq ? Number.POSITIVE_INFINITY : page.upTo - 1;

@@ -13,6 +13,7 @@ interface Share {
 
 interface Next {
   work: () => Promise<unknown>;
+  begins: Array<() => void>;
   promise: Promise<unknown>;
   resolve: (result: unknown) => void;
   reject: (error: unknown) => void;
@@ -31,8 +32,8 @@ export class Shares {
     this.#ms = ms;
   }
 
-  /** The key stands for what the work does and answers. */
-  take<R>(key: string, work: () => Promise<R>): Promise<R> {
+  /** The key stands for what the work does and answers. `onBegin` is called just before the work that is answered. */
+  take<R>(key: string, work: () => Promise<R>, onBegin?: () => void): Promise<R> {
     let share = this.#shares.get(key);
     if (!share) {
       share = { next: undefined, rest: undefined };
@@ -43,6 +44,7 @@ export class Shares {
       // Others wait for the same moment, and ask in the same turn.
       if (!share.rest) queueMicrotask(() => this.#begin(key, share));
     }
+    if (onBegin) share.next.begins.push(onBegin);
     return share.next.promise as Promise<R>;
   }
 
@@ -52,6 +54,7 @@ export class Shares {
     if (!next) return;
     if (this.#ms === 0) this.#shares.delete(key);
     else share.rest = setTimeout(() => this.#rested(key, share), this.#ms);
+    for (const begin of next.begins) begin();
     next.work().then(next.resolve, next.reject);
   }
 
@@ -72,7 +75,7 @@ export class Shares {
 }
 
 function nextOf(work: () => Promise<unknown>): Next {
-  const next: Partial<Next> = { work };
+  const next: Partial<Next> = { work, begins: [] };
   next.promise = new Promise((resolve, reject) => Object.assign(next, { resolve, reject }));
   return next as Next;
 }

@@ -11,6 +11,7 @@ const frames = new WeakMap<FeedEvent, Buffer>();
 export class Batch {
   /** Of all its frames. */
   readonly bytes: number;
+  readonly events: number;
   readonly #before: Batch | undefined;
   readonly #frame: Buffer | undefined;
   #buffer: Buffer | undefined;
@@ -23,6 +24,7 @@ export class Batch {
     this.#before = before;
     this.#frame = frame;
     this.bytes = (before?.bytes ?? 0) + (frame?.length ?? 0);
+    this.events = before ? before.events + 1 : 0;
   }
 
   with(event: FeedEvent): Batch {

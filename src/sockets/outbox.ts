@@ -17,6 +17,13 @@ export interface OutboxLimits {
 const SWEEP_MS = 100;
 /** The system tells of a write only when all of it is gone: at 10 Mbit/s that takes the double of the limit as long. */
 const SLOW_MS = 2_000;
+/** Connections that are closed as slow in one turn: hundreds may become so in the same one, and the others wait for it. */
+const CLOSED_AT_ONCE = 8;
+
+interface Owner {
+  /** The client does not read: its connection is to be ended. Called once, not in the turn of a `write`. */
+  slow(): void;
+}
 
 /** The outboxes that are behind. */
 export class Outboxes {
@@ -24,6 +31,7 @@ export class Outboxes {
   readonly writers: Pick<Writers, "of">;
   readonly #behind = new Set<Outbox>();
   #timer: NodeJS.Timeout | undefined;
+  #slow: Owner[] = [];
 
   constructor(limits: OutboxLimits, writers: Pick<Writers, "of">) {
     this.limits = limits;
@@ -48,17 +56,25 @@ export class Outboxes {
     clearInterval(this.#timer);
     this.#timer = undefined;
   }
+
+  /** Tells owners that they are slow, a few in each of the next turns. */
+  slow(owner: Owner): void {
+    this.#slow.push(owner);
+    if (this.#slow.length === 1) setImmediate(() => this.#tellSlow());
+  }
+
+  #tellSlow(): void {
+    const some = this.#slow.slice(0, CLOSED_AT_ONCE);
+    for (const owner of some) owner.slow();
+    this.#slow = this.#slow.slice(some.length);
+    if (this.#slow.length > 0) setImmediate(() => this.#tellSlow());
+  }
 }
 
 /** What this uses of an Engine.IO connection. */
 type Conn = Pick<Socket["conn"], "write" | "transport" | "readyState"> & {
   writeBuffer: Array<{ data?: unknown }>;
 };
-
-interface Owner {
-  /** The client does not read: its connection is to be ended. Called once, not in the turn of a `write`. */
-  slow(): void;
-}
 
 export class Outbox implements Backlogged {
   readonly #conn: Conn;
@@ -175,8 +191,8 @@ export class Outbox implements Backlogged {
     // What waits is in the log; here it would be kept for as long as the client takes.
     this.#conn.writeBuffer = [];
     this.#writer?.drop();
-    // A feed is in the middle of its subscriptions.
-    setImmediate(() => this.#owner.slow());
+    // Not now: a feed is in the middle of its subscriptions.
+    this.#all.slow(this.#owner);
   }
 }
 

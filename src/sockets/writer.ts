@@ -18,6 +18,10 @@ const COPY_BYTES = 16_384;
 const WATCH_MS = 100;
 /** Below this utilisation nobody waits; from here to 1 the wait grows to its bound. */
 const BUSY = 0.6;
+/** Waiting is worth it where so many events leave with one write. */
+const WORTH = 1.25;
+/** Where it was not, how long nobody waits before it is tried again. */
+const RETRY_MS = 1_000;
 const CLOSE = 0x8;
 
 /** A frame's head, or its text as ws has it. */
@@ -48,6 +52,11 @@ export class Writer {
   constructor(socket: NetSocket, writers: Writers) {
     this.#socket = socket;
     this.#writers = writers;
+  }
+
+  /** Gathered since the last write, or since the last frame of ws's own. */
+  get events(): number {
+    return this.#batch?.events ?? 0;
   }
 
   /** What the other side has not been seen to take. */
@@ -156,6 +165,8 @@ export class Writers {
   #waitMs = 0;
   #watchedAt = performance.now();
   #watched = performance.eventLoopUtilization();
+  /** Until then nobody waits, by `performance.now()`. */
+  #pointlessUntil = 0;
 
   /** `boundMs`: how long events may wait at most; with 0 they leave with their turn, whatever is. */
   constructor(boundMs: number) {
@@ -218,6 +229,7 @@ export class Writers {
     this.#wait = undefined;
     const due = this.#later;
     this.#later = [];
+    this.#judge(due);
     this.#flush(due);
   }
 
@@ -230,11 +242,20 @@ export class Writers {
     }
   }
 
+  /** One event for each of many connections costs as many writes later as at once. */
+  #judge(due: readonly Writer[]): void {
+    const waited = due.filter((writer) => writer.events > 0);
+    const events = waited.reduce((sum, writer) => sum + writer.events, 0);
+    if (events >= waited.length * WORTH) return;
+    this.#waitMs = 0;
+    this.#pointlessUntil = performance.now() + RETRY_MS;
+  }
+
   /** Without a timer of its own: it counts only while there is something to write. */
   #watch(): void {
     if (this.#boundMs === 0) return;
     const now = performance.now();
-    if (now - this.#watchedAt < WATCH_MS) return;
+    if (now - this.#watchedAt < WATCH_MS || now < this.#pointlessUntil) return;
     const seen = performance.eventLoopUtilization();
     const { utilization } = performance.eventLoopUtilization(seen, this.#watched);
     this.#watched = seen;

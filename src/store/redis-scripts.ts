@@ -11,7 +11,7 @@ const always = (...names: string[]) => `#!lua flags=allow-oom\n${text(names)}`;
 const reading = (...names: string[]) => `#!lua flags=no-writes\n${text(names)}`;
 
 export const STORE_SCRIPTS = {
-  append: writing("common", "job-rules", "append"),
+  append: writing("common", "job-rules", "entry", "append"),
   flush: writing("common", "flush"),
   touch: writing("common", "touch"),
   defer: writing("common", "defer"),

@@ -29,11 +29,16 @@ import {
   textOf,
 } from "./series.ts";
 
-/** Points of one round: of the largest ones that are 1.5 MB. */
-const FOLD_POINTS = 256;
+/**
+ * Points of one round: of the largest ones that are 3 MB. Twice as many as make a job be folded, because more come while a
+ * round waits for Redis.
+ */
+const FOLD_POINTS = 512;
 /** Buckets of one field: a fold writes the last one, and all of them only when buckets become wider. */
 const CHUNK = 64;
 const CHUNKS = Array.from({ length: LIMITS.seriesBuckets / CHUNK }, (_, chunk) => chunk);
+/** Series that are written at once: Redis does nothing else meanwhile. */
+const TOGETHER = 8;
 /** A job whose fold has failed is left alone for so long. */
 const RETRY_MS = 1_000;
 const DROPPED = "dropped";
@@ -152,12 +157,7 @@ export class RedisSeries {
     const { epoch, first, points, stored, curves } = round;
     for (const point of points) curves.add(point);
     await this.#widen(keys, round);
-    let slot = 0;
-    // In order, so that the slots that are taken are always those of the series that began first.
-    for (const curve of curves) {
-      const before = stored[slot]?.state ?? "";
-      if (!(await this.#write(keys, epoch, String(slot++), curve, before))) return 0;
-    }
+    if (!(await this.#writeAll(keys, epoch, [...curves], stored))) return 0;
     if (!(await this.#writeDropped(keys, round))) return 0;
     return Number(
       await this.#scripts.run("shorten", [keys.meta, keys.points], [epoch, first, String(points.length)]),
@@ -223,6 +223,24 @@ export class RedisSeries {
     }
     // The others have these points already.
     if (widened) for (const point of points) curves.add(point);
+  }
+
+  /** Answers whether nobody else has written any. */
+  async #writeAll(keys: JobKeys, epoch: string, all: Curve[], stored: readonly Stored[]): Promise<boolean> {
+    for (let slot = 0; slot < all.length; ) {
+      // New ones in order, so that the slots that are taken are always those of the series that began first.
+      const some = slot < stored.length ? Math.min(TOGETHER, stored.length - slot) : 1;
+      const written = await Promise.all(
+        all
+          .slice(slot, slot + some)
+          .map((curve, i) =>
+            this.#write(keys, epoch, String(slot + i), curve, stored[slot + i]?.state ?? ""),
+          ),
+      );
+      if (written.includes(false)) return false;
+      slot += some;
+    }
+    return true;
   }
 
   /** Answers whether nobody else has written it. */

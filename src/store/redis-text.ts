@@ -1,11 +1,11 @@
-/** How the scripts' arguments and replies are written: the other side is in lua/append.lua and lua/read.lua. */
+/** How the scripts' arguments and replies are written: the other side is in lua/entry.lua, lua/append.lua and lua/read.lua. */
 import type { ErrorCode } from "../protocol/codes.ts";
 import type { EventType } from "../protocol/types.ts";
 import type { Reply } from "../redis/scripts.ts";
 import type { Entry, Logged, Newest, Stored } from "./store.ts";
 
 /**
- * As lua/append.lua describes it. What is short shares one argument: each costs client and server more than its bytes.
+ * As lua/entry.lua describes it. What is short shares one argument: each costs client and server more than its bytes.
  * The long texts stay apart, because Redis' Lua would read them twice.
  */
 export function pushEntry(args: Array<string | number>, entry: Entry): void {

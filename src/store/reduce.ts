@@ -13,12 +13,13 @@ export type CheckedEvent = { [T in EventType]: PublishedEvent<T> & { type: T } }
 
 /** Names the conflation key; its parts are separated by a character that they cannot contain. */
 export function conflationKey(event: CheckedEvent): string {
-  const parts: string[] = [event.type];
+  let key: string = event.type;
   for (const part of EVENTS[event.type].key ?? []) {
-    if (part === "host") parts.push(event.type === "system_stats" ? event.data.host : "");
-    else parts.push(event[part] === undefined ? "" : String(event[part]));
+    key += "\u001f";
+    if (part === "host") key += event.type === "system_stats" ? event.data.host : "";
+    else if (event[part] !== undefined) key += event[part];
   }
-  return parts.join("\u001f");
+  return key;
 }
 
 /** Progress of the job as a whole, which the tenant feed shows: of no product, and of rank 0 or none. */

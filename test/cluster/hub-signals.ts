@@ -52,6 +52,12 @@ export class HubSignals {
     return heapUsed + external;
   }
 
+  /** The same, when the process has also given back what it does not need. */
+  async releasedMemoryOf(pid: number): Promise<number> {
+    const { heapUsed, external } = (await this.#give(pid, { do: "release" })) as NodeJS.MemoryUsage;
+    return heapUsed + external;
+  }
+
   /** The event loop stands still for so long; resolves when it is over. */
   async spin(pid: number, ms: number): Promise<void> {
     await this.#give(pid, { do: "spin", ms });

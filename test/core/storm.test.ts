@@ -113,6 +113,29 @@ describe("core, join storms", () => {
     expect(jobs, "signs of life are no older than that").to.equal(3);
   });
 
+  it("whoever waits for the next read keeps nothing until it begins: it finds what came until then", async () => {
+    start();
+    await hub.publish(line());
+    const epoch = (await hub.store.heads("acme", [JOB]))[0]?.epoch as string;
+    for (const request of [{}, { since: { epoch, seq: LIMITS.healEvents + 2 } }]) {
+      const first = new Watching().join(hub.hub, { job_id: "job", ...request });
+      await settle(6);
+      await first;
+      const late = new Watching();
+      const joined = late.join(hub.hub, { job_id: "job", ...request });
+      await settle();
+      for (let i = 0; i <= LIMITS.healEvents; i++) await hub.publish(line());
+      await over(joined);
+      await hub.publish(line("last"));
+      const [head] = await hub.store.heads("acme", [JOB]);
+      if (!("since" in request)) expect(late.answers).to.have.length(1);
+      expect(late.gaps).to.deep.equal([]);
+      expect(late.seqs.at(-1)).to.equal(head?.seq);
+      expect(new Oracle().take(late.received).check(hub.bus.history(), head, [])).to.deep.equal([]);
+      await pass(SHARE_MS);
+    }
+  });
+
   it("one tenant's storm does not hold up another tenant's single watcher", async () => {
     start({ maxReplays: 4 });
     const events = Array.from({ length: 40 }, (_, i) => ({ ...line(), job_id: `job-${i}` }));

@@ -81,7 +81,9 @@ for (const redis of ["memory", "plain"] as const) {
       })();
       for (let i = 0; i < 10; i++) {
         const own = await hub.watcher();
-        const answer = await own.subscribe({ job_id: job });
+        let answer = await own.subscribe({ job_id: job });
+        // More may have come while it was read than is kept for it.
+        while (answer.next) answer = await own.subscribe({ job_id: job, since: answer.next });
         await own.reach(answer.seq + 20);
         const names = own.received.map(({ name }) => name);
         expect(names.indexOf("answer:subscribe")).to.be.below(names.indexOf("log"));

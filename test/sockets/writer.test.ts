@@ -3,6 +3,7 @@ import type { FeedEvent } from "../../src/bus/bus.ts";
 import { Batch, textFrame } from "../../src/sockets/batch.ts";
 import { Outbox, Outboxes } from "../../src/sockets/outbox.ts";
 import { type Writer, Writers } from "../../src/sockets/writer.ts";
+import { until } from "../support/until.ts";
 
 /** A TCP socket that keeps what is written to it, and takes none of it while it is `stuck`. */
 class FakeSocket {
@@ -176,6 +177,38 @@ describe("sockets/writer", () => {
     expect(socket.writes).to.deep.equal([
       Buffer.concat([frame(event(1)), frame(event(2)), textFrame("answer")]),
     ]);
+  });
+
+  it("where waiting brings nothing together nobody waits", async () => {
+    writers = new Writers(200);
+    ({ socket, transport, writer } = connect());
+    const spin = () => {
+      const slice = performance.now() + 90;
+      while (performance.now() < slice);
+    };
+    for (let i = 0; writers.waitMs === 0 && i < 100; i++) {
+      spin();
+      writer.event(event(i));
+      await turn();
+    }
+    expect(writers.waitMs).to.be.above(0);
+    const before = writers.writes;
+    await until(() => writers.writes > before);
+    expect(writers.waitMs, "one event had waited").to.equal(0);
+    spin();
+    spin();
+    writer.event(event(1));
+    await turn();
+    expect(writers.writes).to.equal(before + 2);
+  });
+
+  it("hundreds who become slow together are closed a few a turn", async () => {
+    const all = new Outboxes({ holdBytes: 1_024, slowBytes: 4_096 }, writers);
+    let closed = 0;
+    for (let i = 0; i < 100; i++) all.slow({ slow: () => closed++ });
+    await turn();
+    expect(closed).to.be.within(1, 50);
+    await until(() => closed === 100);
   });
 
   it("frames have the length of RFC 6455, in bytes", () => {
