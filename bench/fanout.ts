@@ -20,7 +20,7 @@ interface Size {
 }
 
 const FULL: Size = { watchers: 1_000, sliceMs: 600 };
-const QUICK: Size = { watchers: 1_000, sliceMs: 300 };
+const QUICK: Size = { watchers: 1_000, sliceMs: 200 };
 
 export const fanout: Measure = {
   name: "fanout",

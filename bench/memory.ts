@@ -66,11 +66,14 @@ function round(systems: readonly System[], generators: Generators, redisUrl: str
   return withStops(async (stops) => {
     const all: IdleSystem[] = [];
     const found: Round = {};
-    for (const system of systems) {
+    const starts = systems.map(async (system) => {
       const running = await system.start({ redisUrl });
       stops.add(() => running.stop());
+      return running;
+    });
+    for (const running of await allOf(starts)) {
       if (await collects(running)) all.push(new IdleSystem(running, generators));
-      else found[system.name] = undefined;
+      else found[running.system.name] = undefined;
     }
     for (const each of all) await each.warm(WARM);
     await sleep(SETTLE_MS);
@@ -141,6 +144,12 @@ class IdleSystem {
   #openFiles(): number {
     return this.#running.servers.reduce((sum, { pid }) => sum + readdirSync(`/proc/${pid}/fd`).length, 0);
   }
+}
+
+/** When nothing is under way any more; throws then, if one has failed. */
+async function allOf<Value>(work: ReadonlyArray<Promise<Value>>): Promise<Value[]> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }
 
 /** External systems cannot be told to. */

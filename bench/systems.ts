@@ -40,7 +40,7 @@ const PEERS: readonly Peer[] = [
   {
     name: "ws",
     description: "ws and ioredis: a Redis channel for each job",
-    lacks: [...LACKS, LOST, "Socket.IO's clients", "acknowledgements", "pings"],
+    lacks: [...LACKS, LOST, "Socket.IO's clients", "pings"],
     maxInstances: Number.POSITIVE_INFINITY,
     driver: "ws",
     program: "ws",

@@ -63,6 +63,21 @@ describe("log lines", () => {
     expect(hub.log.join("")).not.to.contain(foreign.slice(0, 20));
   });
 
+  for (const transport of ["websocket", "polling"] as const) {
+    it(`the address is that of the first request until the end, although that is forgotten (${transport})`, async () => {
+      await start({ level: "info", modules: {} }, { TRAINWIRE_TRUSTED_PROXIES: "127.0.0.1" });
+      const extraHeaders = { "x-forwarded-for": "203.0.113.9" };
+      const options = { transports: [transport], extraHeaders };
+      const watcher = client(hub.url, hub.token("watcher"), "/", options);
+      await watcher.connected();
+      watcher.close();
+      for (const msg of ["connected", "disconnected"]) {
+        expect(await first(msg)).to.include({ address: "203.0.113.9" });
+      }
+      expect(of("connected")[0]).to.include({ transport });
+    });
+  }
+
   it("debug: what is asked, by verb, job and outcome, without what is in it", async () => {
     await start({ level: "warn", modules: { sockets: "debug" } });
     const trainer = await hub.trainer();

@@ -59,9 +59,9 @@ export class Writer {
     return this.#batch?.events ?? 0;
   }
 
-  /** What the other side has not been seen to take. */
+  /** What was written and the other side has not been seen to take. What is being gathered is bounded, and not among it. */
   get bytes(): number {
-    return this.#ownBytes + (this.#batch?.bytes ?? 0) + this.#socket.writableLength;
+    return this.#socket.writableLength;
   }
 
   observe(observer: Backlogged): void {

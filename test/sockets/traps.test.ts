@@ -356,7 +356,9 @@ describe("sockets: traps", () => {
           `0${role === "trainer" ? "/trainer," : ""}${JSON.stringify({ token: given, more: given })}`,
         );
         await opened.next(/"welcome"/);
-        const [socket] = await hub.io.of(role === "trainer" ? "/trainer" : "/").fetchSockets();
+        const namespace = hub.io.of(role === "trainer" ? "/trainer" : "/");
+        const [socket] = await namespace.fetchSockets();
+        expect([...namespace.sockets.values()].map(({ request }) => request)).to.deep.equal([null]);
         expect(socket?.handshake).to.include({ url: "" });
         expect(socket?.handshake.auth).to.deep.equal({});
         expect(socket?.handshake.headers).to.deep.equal({});
