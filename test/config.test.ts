@@ -62,6 +62,7 @@ describe("config", () => {
       maxConnections: 15_000,
       holdBytes: 262_144,
       slowBytes: 1_048_576,
+      flushMs: 20,
       probeIntervalMs: 1_000,
       metricsPort: undefined,
       trustedProxies: [],

@@ -40,11 +40,11 @@ import { Probe } from "./probe.ts";
 import { type CheckContext, checkEvent, createdEntry } from "./publish.ts";
 import { Reads } from "./reads.ts";
 import { SHARE_MS, Shares } from "./shares.ts";
+import { FairSlots } from "./slots.ts";
 import { Snapshots } from "./snapshots.ts";
 import { residentBytes, Status } from "./status.ts";
 import type { Subscriber, Subscription } from "./subscription.ts";
 import { Trainers } from "./trainers.ts";
-import { FairSlots } from "./turns.ts";
 import { Visits } from "./visits.ts";
 
 export interface HubOptions {
@@ -67,7 +67,7 @@ export interface HubOptions {
   timeoutMs: number;
   /** Watchers that read what they have missed, or how a feed begins, at a time. Default: 256. */
   maxReplays?: number;
-  /** ms in which the same part of a log is read once for all who ask; 0: each reads by itself. Default: 50. */
+  /** ms in which the same part of a log is read once for all who ask; with 0, only who asks in one moment shares. Default: 50. */
   shareMs?: number;
   /** ms between two `presence` events of a job; 0 tells none. */
   presenceIntervalMs: number;

@@ -29,10 +29,6 @@ export class Snapshots {
     this.#read = read;
   }
 
-  get size(): number {
-    return this.#kept.size;
-  }
-
   /** At this head of the feed, which was read before, or at a newer one. It is shared: not to be changed. */
   at(name: FeedName, head: Cursor): Promise<Snapshot> {
     const id = feedId(name);

@@ -6,7 +6,7 @@ import { Decoder, PacketType } from "socket.io-parser";
 import type { ErrorCode } from "../protocol/codes.ts";
 import { isShallow } from "../protocol/json.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import { TextEncoder } from "./encoder.ts";
+import { AnswerEncoder } from "./encoder.ts";
 
 /**
  * The event name of a packet that was not let through, its argument the code; in a CONNECT's `auth` the key of the code.
@@ -65,4 +65,4 @@ class GuardedDecoder extends Decoder {
   }
 }
 
-export const guardedParser = { Encoder: TextEncoder, Decoder: GuardedDecoder };
+export const guardedParser = { Encoder: AnswerEncoder, Decoder: GuardedDecoder };

@@ -10,7 +10,7 @@ export class JsonText {
   }
 }
 
-export class TextEncoder extends Encoder {
+export class AnswerEncoder extends Encoder {
   override encode(packet: Packet): Array<string | Buffer> {
     const { type, nsp, id, data } = packet;
     if (type !== PacketType.ACK || !(data[0] instanceof JsonText)) return super.encode(packet);

@@ -5,8 +5,9 @@ import { AllJobs } from "../core/all-jobs.ts";
 import type { Hub } from "../core/hub.ts";
 import { count } from "../core/meter.ts";
 import { wants } from "../core/page.ts";
+import { Slots } from "../core/slots.ts";
 import type { Subscriber, Subscription } from "../core/subscription.ts";
-import { Slots, Turns } from "../core/turns.ts";
+import { Turns } from "../core/turns.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
 import type {

@@ -1,7 +1,7 @@
 import { expect } from "chai";
-import { FairSlots, Slots } from "../../src/core/turns.ts";
+import { FairSlots, Slots } from "../../src/core/slots.ts";
 
-describe("core/turns: Slots", () => {
+describe("core/slots: Slots", () => {
   it("does so many at a time, the others in order, whatever becomes of those before", async () => {
     const slots = new Slots(2);
     const begun: number[] = [];
@@ -34,7 +34,7 @@ describe("core/turns: Slots", () => {
   });
 });
 
-describe("core/turns: FairSlots", () => {
+describe("core/slots: FairSlots", () => {
   /** Takes a slot for each, and answers the order in which they got it. */
   async function order(
     slots: FairSlots,

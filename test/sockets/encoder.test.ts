@@ -1,9 +1,9 @@
 import { expect } from "chai";
 import { Encoder, type Packet, PacketType } from "socket.io-parser";
-import { JsonText, TextEncoder } from "../../src/sockets/encoder.ts";
+import { AnswerEncoder, JsonText } from "../../src/sockets/encoder.ts";
 
 describe("sockets/encoder", () => {
-  const ours = new TextEncoder();
+  const ours = new AnswerEncoder();
   const library = new Encoder();
 
   it("writes an answer that is text as the library would write what the text says", () => {
