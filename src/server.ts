@@ -61,6 +61,7 @@ export async function startHub(config: Config, log: Log): Promise<RunningHub> {
     log: log.module("hub"),
     logs: { feeds: log.module("feeds"), sockets: socketsLog, redis: log.module("redis") },
     meter: metrics.meter,
+    isStale: (since) => listener.isStale(since),
     connections: () => ({
       connections: sockets?.connections ?? 0,
       watchers: sockets?.counters.watchers ?? 0,

@@ -4,6 +4,7 @@
  * been alone, and they keep their order.
  */
 import type { FeedName } from "../bus/bus.ts";
+import { HubError } from "../protocol/codes.ts";
 import { resultOf } from "../store/page.ts";
 import type { AppendResult, Entry, Store } from "../store/store.ts";
 
@@ -16,6 +17,8 @@ interface Append {
   readonly entries: readonly Entry[];
   readonly created: (() => Entry) | undefined;
   readonly length: number;
+  /** When it was asked for, by `performance.now()`. */
+  readonly since: number;
   resolve(result: AppendResult): void;
   reject(error: unknown): void;
 }
@@ -25,17 +28,22 @@ export class Appends {
   /** Of each feed that has a call under way: what waits for its end. */
   readonly #waiting = new Map<string, Append[]>();
 
-  constructor(store: Pick<Store, "append">) {
+  readonly #isStale: (since: number) => boolean;
+
+  /** `isStale`: whether what was asked for at a moment is too late to be carried out. */
+  constructor(store: Pick<Store, "append">, isStale: (since: number) => boolean = () => false) {
     this.#store = store;
+    this.#isStale = isStale;
   }
 
   /**
    * As `Store.append`, of which it is one atomic step, perhaps together with others. When the store fails, everything that
-   * already waits behind it fails alike: nothing overtakes what is to be sent again, and nobody waits twice as long.
+   * already waits behind it fails alike: none of that overtakes what is to be sent again, and nobody waits twice as long.
    */
   append(feed: FeedName, entries: readonly Entry[], created?: () => Entry): Promise<AppendResult> {
     return new Promise((resolve, reject) => {
-      const append = { entries, created, length: lengthOf(entries), resolve, reject };
+      const since = performance.now();
+      const append = { entries, created, length: lengthOf(entries), since, resolve, reject };
       const key = `${feed.tenantId}/${feed.jobId ?? ""}`;
       const waiting = this.#waiting.get(key);
       if (waiting) {
@@ -51,7 +59,8 @@ export class Appends {
 
   async #run(key: string, feed: FeedName, waiting: Append[]): Promise<void> {
     while (waiting.length > 0) {
-      const group = waiting.splice(0, countOf(waiting));
+      const group = this.#fresh(waiting.splice(0, countOf(waiting)));
+      if (group.length === 0) continue;
       try {
         const [first] = group;
         const entries = group.length === 1 ? first?.entries : group.flatMap((append) => append.entries);
@@ -61,6 +70,13 @@ export class Appends {
       }
     }
     this.#waiting.delete(key);
+  }
+
+  /** The process may have stood still since they were asked for, and their senders have gone elsewhere. */
+  #fresh(appends: readonly Append[]): Append[] {
+    const isFresh = ({ since }: Append) => !this.#isStale(since);
+    for (const append of appends) if (!isFresh(append)) append.reject(new HubError("unavailable"));
+    return appends.filter(isFresh);
   }
 }
 

@@ -78,6 +78,8 @@ export interface HubOptions {
   /** ms without a sign of life of a job's trainer. */
   staleMs: number;
   lostMs: number;
+  /** Whether what was asked for at a moment (`performance.now()`) is too late to be carried out; default: never. */
+  isStale?: (since: number) => boolean;
   /** Connections of the doors, for the status; default: none. */
   connections?: () => StatusNumbers["connections"];
 }
@@ -146,7 +148,7 @@ export class Hub {
     const { tallies } = this;
     this.instanceId = options.instanceId;
     this.#store = store;
-    this.#appends = new Appends(store);
+    this.#appends = new Appends(store, options.isStale);
     this.#log = log;
     this.#meter = meter;
     this.visits = new Visits(logs.sockets);

@@ -81,6 +81,8 @@ interface Asked extends Wanted {
   reject: (error: unknown) => void;
   /** How often a shared page did not reach his part of the log. */
   misses: number;
+  /** Reads that had begun when he asked. */
+  begun: number;
 }
 
 /** Cursors whose part of the log was read less than so many ms ago, from the first to the last. */
@@ -100,6 +102,10 @@ class FeedReads {
   readonly #recent = new Map<Recent, NodeJS.Timeout>();
   #underWay = 0;
   #looks = false;
+  /** Reads so far, and the last of them that is no longer recent. */
+  #begun = 0;
+  #past = 0;
+  #closed = false;
 
   constructor(read: (options: ReadOptions) => Promise<Page>, ms: number, onIdle: () => void) {
     this.#read = read;
@@ -109,12 +115,13 @@ class FeedReads {
 
   page(wanted: Wanted): Promise<Slice> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ ...wanted, resolve, reject, misses: 0 });
+      this.#waiting.push({ ...wanted, resolve, reject, misses: 0, begun: this.#begun });
       this.#look();
     });
   }
 
   close(): void {
+    this.#closed = true;
     for (const timer of this.#recent.values()) clearTimeout(timer);
     for (const { reject } of this.#waiting) reject(new HubError("unavailable"));
     this.#waiting = [];
@@ -132,6 +139,10 @@ class FeedReads {
 
   /** Reads for all whose part of the log was not read just now. */
   #begin(): void {
+    if (this.#closed) {
+      this.close();
+      return;
+    }
     const first = this.#waiting.filter((asked) => this.#isDue(asked)).sort(inOrder);
     const taken = new Set<Asked>();
     for (const asked of first) {
@@ -143,8 +154,9 @@ class FeedReads {
     if (taken.size > 0) this.#waiting = this.#waiting.filter((asked) => !taken.has(asked));
   }
 
-  #isDue({ after, now, misses }: Asked): boolean {
-    return now === true || misses > 0 || !this.#isRecent(after);
+  /** Also whom a read that began after he had asked did not take along: others may come again and again. */
+  #isDue({ after, now, misses, begun }: Asked): boolean {
+    return now === true || misses > 0 || begun < this.#past || !this.#isRecent(after);
   }
 
   #isRecent(after: number): boolean {
@@ -172,7 +184,9 @@ class FeedReads {
   }
 
   #remember(recent: Recent): void {
+    const number = ++this.#begun;
     const forget = () => {
+      this.#past = number;
       this.#recent.delete(recent);
       this.#begin();
       this.#endIfIdle();

@@ -12,6 +12,11 @@ import { Batch } from "./batch.ts";
 
 /** What is gathered in a turn leaves before its end above this, so that nothing large is held twice. */
 const GATHER_BYTES = 65_536;
+/**
+ * What may wait for somebody who has joined no namespace, and whom so no outbox watches: the answers to WebSocket pings
+ * of one who does not read, for example. ws' own bound on these counts frames that are not done, and here all are.
+ */
+const STRANGER_BYTES = 262_144;
 /** Small pieces are copied into one: cheaper than a write of several. */
 const COPY_BYTES = 16_384;
 /** How long the event loop is watched before its utilisation counts. */
@@ -113,7 +118,9 @@ export class Writer {
     this.#writers.writes++;
     if (!own) socket.write((batch as Batch).buffer);
     else this.#writeAll(batch ? [...own, batch.buffer] : own);
-    if (socket.writableLength > 0) for (const observer of this.#observers) observer.backlog();
+    if (socket.writableLength === 0) return;
+    for (const observer of this.#observers) observer.backlog();
+    if (this.#observers.length === 0 && socket.writableLength > STRANGER_BYTES) socket.destroy();
   }
 
   /** Forgets what waits, and whatever comes. */

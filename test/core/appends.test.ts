@@ -76,6 +76,21 @@ function appendsSuite(name: string, open: Open): void {
       expect(calls).to.deep.equal([1, 1]);
     });
 
+    it("what waited while the process stood still is not carried out any more", async () => {
+      let wokeAt = Number.NEGATIVE_INFINITY;
+      appends = new Appends({ append: (...call) => stopped(...call) }, (since) => since < wokeAt);
+      let late: Promise<string> | undefined;
+      const stopped: Store["append"] = async (...call) => {
+        late ??= failing(append(log("late")));
+        wokeAt = performance.now() + 0.001;
+        return await subject.store.append(...call);
+      };
+      await append(log("before"));
+      expect(await late).to.equal("unavailable");
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      expect(seqs([await append(log("after"))])).to.deep.equal([[3]]);
+    });
+
     it("what comes while a call is under way gathers, and goes when it has ended", async () => {
       let go = () => {};
       const held = new Promise<void>((resolve) => {

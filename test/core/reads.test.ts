@@ -90,6 +90,20 @@ describe("core/reads", () => {
     expect(begun).to.have.length(2);
   });
 
+  it("who is behind those who never wait gets his page too, however often they come", async () => {
+    await lines(39);
+    let got: number[] | undefined;
+    await page(35, { now: true });
+    void page(32).then((slice) => {
+      got = seqs(slice);
+    });
+    for (let i = 0; i < 5; i++) {
+      await pass(SHARE_MS / 2, SHARE_MS / 2);
+      await page(35, { now: true });
+    }
+    expect(got).to.deep.equal(between(33, 40));
+  });
+
   it("the same cut of a read is the same object, and events of one read are made once", async () => {
     await lines(5);
     const [a, b, c] = await Promise.all([page(2), page(2), page(4)]);

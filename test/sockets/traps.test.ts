@@ -269,6 +269,31 @@ describe("sockets: traps", () => {
       flood.close();
     });
 
+    for (const [what, prepare] of [
+      ["who has joined nothing", () => {}],
+      ["who has joined and left", (flood: RawClient) => flood.send("1")],
+    ] as const) {
+      it(`a flood of WebSocket pings of ${what}, and reads nothing, ends that connection`, async () => {
+        const flood =
+          what === "who has joined nothing" ? new RawClient(hub.url) : await RawClient.open(hub, "watcher");
+        if (flood.socket.readyState !== flood.socket.OPEN) await once(flood.socket, "open");
+        prepare(flood);
+        const wire = (flood.socket as unknown as { _socket: NetSocket })._socket;
+        wire.on("error", () => {});
+        wire.pause();
+        const pings = Buffer.concat(
+          Array(2_000).fill(Buffer.concat([Buffer.from([0x89, 0xfd, 0, 0, 0, 0]), Buffer.alloc(125)])),
+        );
+        const before = hub.io.engine.clientsCount;
+        while (hub.io.engine.clientsCount === before && !wire.destroyed) {
+          wire.write(pings);
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        expect(hub.io.engine.clientsCount).to.equal(before - 1);
+        wire.destroy();
+      });
+    }
+
     it("a flood of ping verbs is answered each", async () => {
       const flood = await RawClient.open(hub, "watcher");
       for (let i = 1; i <= 2_000; i++) flood.send(`2${i}["ping",{}]`);

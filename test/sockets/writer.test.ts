@@ -11,11 +11,16 @@ class FakeSocket {
   writable = true;
   stuck = false;
   writableLength = 0;
+  destroyed = false;
   #corked: Buffer[] | undefined;
 
   write(piece: Buffer): void {
     if (this.#corked) this.#corked.push(piece);
     else this.#take(piece);
+  }
+
+  destroy(): void {
+    this.destroyed = true;
   }
 
   cork(): void {
@@ -144,6 +149,16 @@ describe("sockets/writer", () => {
     await turn();
     expect(socket.writes).to.have.length(0);
     expect(writer.bytes).to.equal(0);
+  });
+
+  it("who reads nothing and has joined nothing is cut, before much waits for him", async () => {
+    socket.stuck = true;
+    for (let i = 0; i < 3; i++) transport.send([textFrame("x".repeat(50_000))]);
+    await turn();
+    expect(socket.destroyed).to.equal(false);
+    for (let i = 0; i < 3; i++) transport.send([textFrame("x".repeat(50_000))]);
+    await turn();
+    expect(socket.destroyed).to.equal(true);
   });
 
   it("closing the door writes what waits", () => {
