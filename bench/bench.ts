@@ -5,7 +5,7 @@ import type { Bench, Measure } from "./measure.ts";
 import { compilePrograms, type Programs } from "./programs.ts";
 import type { BenchResult } from "./report.ts";
 import type { System } from "./system.ts";
-import { type ExternalPeer, externalPeer, peers, REFERENCES, trainwire } from "./systems.ts";
+import { type ClientName, type ExternalPeer, externalPeer, peers, REFERENCES, trainwire } from "./systems.ts";
 
 const ALTERNATIONS = 9;
 const QUICK_ALTERNATIONS = 3;
@@ -17,6 +17,8 @@ export interface BenchOptions {
   /** Default: 9, or 3 when quick. */
   alternations?: number;
   externals: readonly ExternalPeer[];
+  /** What watches and publishes at Trainwire. Default: `trainwire`. */
+  client?: ClientName;
   /** What is going on, a line each. */
   say(line: string): void;
 }
@@ -70,8 +72,8 @@ export class BenchRun {
   }
 
   async #bench(programs: Programs): Promise<Bench> {
-    const { quick, externals } = this.#options;
-    const ours = trainwire(programs);
+    const { quick, externals, client } = this.#options;
+    const ours = trainwire(programs, client);
     const own = peers(programs).filter(({ name }) => !quick || REFERENCES.includes(name));
     const others = [...own, ...(await Promise.all(externals.map(externalPeer)))];
     this.#systems = [ours, ...others];

@@ -1,5 +1,5 @@
 /** A generator's part of a group of watchers: what each has received, and how long that took. */
-import type { Driver, Target, WatchingClient } from "./driver.ts";
+import type { Driver, Endpoint, WatchingClient } from "./driver.ts";
 import { jobOf, stampOf } from "./event.ts";
 import { Histogram } from "./histogram.ts";
 import { Numbers } from "./numbers.ts";
@@ -15,7 +15,7 @@ const TOLD_EACH = 1_000;
 
 interface Member {
   jobs: readonly string[];
-  target: Target;
+  target: Endpoint;
   client?: WatchingClient;
   /** By job; of one job alone the job is not looked up. */
   numbers: Map<string, Numbers>;
@@ -46,7 +46,7 @@ export class Crowd {
     const { watchers, targets, after = 0 } = request;
     for (let i = request.part; i < watchers; i += request.of) {
       const jobs = jobsOf(request.jobs, i);
-      const target = targets[Math.floor(i / request.of) % targets.length] as Target;
+      const target = targets[Math.floor(i / request.of) % targets.length] as Endpoint;
       const numbers = new Map(jobs.map((job) => [job, new Numbers(after)]));
       const only = jobs.length === 1 ? (numbers.get(jobs[0] as string) as Numbers) : undefined;
       const localAddress = target.localAddress ?? `127.0.0.${2 + (i % ADDRESSES)}`;
@@ -175,8 +175,6 @@ function jobsOf(all: JobsOf, i: number): readonly string[] {
   switch (all.kind) {
     case "same":
       return [all.job];
-    case "all":
-      return all.jobs;
     case "spread":
       return [all.jobs[Math.floor(i / all.perJob) % all.jobs.length] as string, ...(all.also ?? [])];
   }

@@ -13,19 +13,19 @@ export type DriverName =
   | "trainwire-sdk"
   | (string & {});
 
-export interface Target {
+export interface Endpoint {
   /** `http://127.0.0.1:<port>` of one server process. */
   url: string;
   /** The address to connect from, 127.0.0.x: one has 28 000 ports. */
   localAddress?: string;
 }
 
-export interface WatchOptions extends Target {
+export interface WatchOptions extends Endpoint {
   /** What it watches. A driver may join all of them on one connection. */
   jobs: readonly string[];
   /**
-   * Called for each event as it arrives, with the text of the event (a driver does not parse what it need not) and the
-   * microseconds of `performance.timeOrigin`-independent monotonic time (`process.hrtime.bigint() / 1000n` as a number).
+   * Called for each event as it arrives, with the text of the event (a driver does not parse what it need not) and its
+   * time: µs, as `nowUs` (clock.ts).
    */
   received(text: string, atUs: number): void;
   /** The connection has ended without `close`; a driver that reconnects calls it each time. */
@@ -73,7 +73,7 @@ export interface Publisher {
 export interface Driver {
   /** Resolves when whatever is published from now on reaches `received`. */
   watch(options: WatchOptions): Promise<WatchingClient>;
-  publisher(target: Target): Promise<Publisher>;
+  publisher(target: Endpoint): Promise<Publisher>;
 }
 
 /**

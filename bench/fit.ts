@@ -50,8 +50,3 @@ export function fitCost(runs: readonly RunCost[]): Cost {
 export function eventCost({ events, deliveries, costUs }: RunCost, perDelivery: number): number {
   return (costUs - perDelivery * deliveries) / events;
 }
-
-/** What is left of a run for each of its deliveries when its events are taken off. µs. */
-export function deliveryCost({ events, deliveries, costUs }: RunCost, perEvent: number): number {
-  return (costUs - perEvent * events) / deliveries;
-}

@@ -1,5 +1,5 @@
 /** What is asked of the process that publishes as fast as it is answered. */
-import type { DriverName, Outgoing, Target } from "./driver.ts";
+import type { DriverName, Endpoint, Outgoing } from "./driver.ts";
 
 export interface FloodRequest {
   kind: Outgoing["kind"];
@@ -22,7 +22,7 @@ export interface FloodCounts {
 
 export interface FloodOrders {
   /** A connection for each job. */
-  open: { request: { driver: DriverName; target: Target; jobs: readonly string[] }; answer: null };
+  open: { request: { driver: DriverName; target: Endpoint; jobs: readonly string[] }; answer: null };
   /** Resolves when it is over and everything is answered. */
   flood: { request: FloodRequest; answer: FloodCounts };
 }

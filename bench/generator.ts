@@ -18,7 +18,6 @@ let since = performance.now();
 
 const crowds = new Map<number, Crowd>();
 const publishers = new Map<number, Publisher>();
-const schedules = new Map<number, Schedule>();
 let numbers = 0;
 
 const CARRY_OUT: CarryOut<Orders> = {
@@ -64,20 +63,11 @@ const CARRY_OUT: CarryOut<Orders> = {
     publishers.delete(publisher);
     return null;
   },
-  async schedule({ id, ...request }) {
-    const schedule = new Schedule(request);
-    schedules.set(id, schedule);
+  async schedule(request) {
     const driver = await loadDriver(request.driver);
     resetProcess();
-    try {
-      return { ...(await schedule.run(driver)), process: processFigures() };
-    } finally {
-      schedules.delete(id);
-    }
-  },
-  stopSchedule({ id }) {
-    schedules.get(id)?.stop();
-    return null;
+    const counts = await new Schedule(request).run(driver);
+    return { ...counts, process: processFigures() };
   },
 };
 
@@ -89,10 +79,9 @@ function crowdOf(group: number): Crowd {
 
 function processFigures(): ProcessFigures {
   const { user, system } = process.cpuUsage(cpu);
-  const lagOf = (ns: number) => Math.max(0, ns / 1e6 - LAG_RESOLUTION_MS);
   return {
-    ...{ name: process.argv[2] ?? "generator", pid: process.pid },
-    lag: { p99: lagOf(lag.percentile(99)), max: lagOf(lag.max) },
+    name: process.argv[2] ?? "generator",
+    lagMs: Math.max(0, lag.percentile(99) / 1e6 - LAG_RESOLUTION_MS),
     cpu: (user + system) / 1_000 / (performance.now() - since),
   };
 }

@@ -31,19 +31,9 @@ export interface GroupFigures extends Counts {
 }
 
 export interface ScheduleFigures extends ScheduleCounts {
-  /** From the schedule to the acknowledgement, µs. */
-  acks: Histogram;
   /** How late the generator itself sent, µs. */
   lateness: Histogram;
   process: ProcessFigures;
-}
-
-/** A schedule that is under way. */
-export interface ScheduleRun {
-  /** Settles when it is over and everything is acknowledged, or a limit of time is over. */
-  readonly done: Promise<ScheduleFigures>;
-  /** Ends it before its time; `done` follows. */
-  stop(): Promise<void>;
 }
 
 type Generator = AskedProcess<Orders>;
@@ -53,7 +43,7 @@ export class Generators {
   readonly #watching: readonly Generator[];
   readonly #say: (line: string) => void;
   #publishing: Generator | undefined;
-  #numbers = 0;
+  #groups = 0;
 
   private constructor(watching: readonly Generator[], say: (line: string) => void) {
     this.#watching = watching;
@@ -81,7 +71,7 @@ export class Generators {
 
   /** Resolves when all watchers are there. */
   async watch(request: WatchRequest): Promise<Group> {
-    const group = new Group(++this.#numbers, this.#watching, request.watchers);
+    const group = new Group(++this.#groups, this.#watching, request.watchers);
     await group.open(request);
     return group;
   }
@@ -98,23 +88,14 @@ export class Generators {
     };
   }
 
-  /** Publishes at the times of a schedule, whether or not what was sent before is acknowledged. */
-  schedule(request: ScheduleRequest): ScheduleRun {
-    const child = this.#publisherProcess();
-    const id = ++this.#numbers;
+  /**
+   * Publishes at the times of a schedule, whether or not what was sent before is acknowledged. Resolves when it is over
+   * and everything is acknowledged, or a limit of time is over.
+   */
+  async schedule(request: ScheduleRequest): Promise<ScheduleFigures> {
     const limit = request.seconds * 1_000 + SCHEDULE_MARGIN_MS;
-    const done = child.ask("schedule", { ...request, id }, limit).then(({ acks, lateness, ...counts }) => ({
-      ...counts,
-      acks: Histogram.parse(acks),
-      lateness: Histogram.parse(lateness),
-    }));
-    done.catch(() => {}); // whoever awaits it hears of it
-    return {
-      done,
-      stop: async () => {
-        await child.ask("stopSchedule", { id }, ANSWER_LIMIT_MS);
-      },
-    };
+    const { lateness, ...counts } = await this.#publisherProcess().ask("schedule", request, limit);
+    return { ...counts, lateness: Histogram.parse(lateness) };
   }
 
   async stop(): Promise<void> {
@@ -216,13 +197,11 @@ export class Group {
 }
 
 /** Why the generator itself was the limit, in which case the figures say nothing of the server; `undefined`: it was not. */
-export function generatorLimit(
-  processes: readonly ProcessFigures[],
-  { lagMs = LAG_LIMIT_MS, cpu = CPU_LIMIT }: { lagMs?: number; cpu?: number } = {},
-): string | undefined {
+export function generatorLimit(processes: readonly ProcessFigures[]): string | undefined {
   for (const each of processes) {
-    if (each.cpu >= cpu) return `${each.name} took ${Math.round(each.cpu * 100)} % of a core`;
-    if (each.lag.p99 > lagMs) return `${each.name}'s event loop was ${each.lag.p99.toFixed(1)} ms late (p99)`;
+    if (each.cpu >= CPU_LIMIT) return `${each.name} took ${Math.round(each.cpu * 100)} % of a core`;
+    if (each.lagMs > LAG_LIMIT_MS)
+      return `${each.name}'s event loop was ${each.lagMs.toFixed(1)} ms late (p99)`;
   }
   return undefined;
 }

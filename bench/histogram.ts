@@ -1,5 +1,6 @@
 /** Latencies of any number of events in a few kilobytes, three digits exact. The only file that knows the package. */
 import * as hdr from "hdr-histogram-js";
+import type { Finding, Round } from "./measure.ts";
 
 /** What takes longer counts as this much. */
 const MOST_US = 60_000_000;
@@ -99,4 +100,27 @@ export class Histogram {
     }
     return steps;
   }
+}
+
+/** What each round has found of each system. */
+export type Distributions = ReadonlyArray<ReadonlyMap<string, Histogram>>;
+
+/**
+ * Percentiles of all rounds' values together: a round alone has too few of them for its tail.
+ *
+ * @param percentile 0 to 100
+ * @param unit of the answer, µs
+ */
+export function pooled(
+  rounds: readonly Round[],
+  distributions: Distributions,
+  percentile: number,
+  unit: number,
+): NonNullable<Finding["pooled"]> {
+  const numbers = new Map(rounds.map((round, i) => [round, i]));
+  return (drawn, system) => {
+    const found = drawn.flatMap((round) => distributions[numbers.get(round) as number]?.get(system) ?? []);
+    const us = Histogram.percentileOf(found, percentile);
+    return us === undefined ? undefined : us / unit;
+  };
 }

@@ -2,16 +2,12 @@
  * `latency`: from the trainer at one hub to watchers at another one. Rates are shares of what the reference carries, so
  * that all systems have the same load and nobody is measured while it drowns.
  */
-import { startRedis } from "../test/support/redis.ts";
-import { Generators } from "./generators.ts";
-import type { Histogram } from "./histogram.ts";
+import { type Histogram, pooled } from "./histogram.ts";
 import type { Bench, Finding, Measure } from "./measure.ts";
-import { pooled } from "./pool.ts";
 import { alternate } from "./rounds.ts";
 import { type Stops, withStops } from "./stops.ts";
-import { faultOf, type Load, type Played, Traffic } from "./traffic.ts";
+import { check, faultOf, Limits, type Load, openTraffic, type Played, type Traffic } from "./traffic.ts";
 
-const INSTANCES = 2;
 const JOBS = Array.from({ length: 10 }, (_, i) => `latency-${i + 1}`);
 /** 200 on one hub: more, and on two cores the generator's share grows as fast as the hub's. */
 const WATCHERS_PER_JOB = 20;
@@ -84,7 +80,11 @@ export const latency: Measure = {
 
 async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
   const size = bench.quick ? QUICK : FULL;
-  const all = await openAll(bench, stops);
+  const all = await openTraffic(bench, stops, {
+    ...{ generators: 1, jobs: JOBS, watchersPerJob: WATCHERS_PER_JOB },
+    watchAt: (instances) => instances.slice(1),
+    publishAt: (instances) => instances.slice(0, 1),
+  });
   const rate = await saturationOf(bench, all, size);
   const loads = {
     calm: { perSecond: (rate * SHARES.calm) / JOBS.length, pattern: "even", seconds: size.seconds },
@@ -97,16 +97,15 @@ async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
   // What runs for the first time runs slowly, and the ramp was the references' alone.
   for (const traffic of all.values()) for (const load of LOADS) await traffic.play(loads[load]);
   const distributions = { calm: [] as Distribution[], rush: [] as Distribution[] };
-  const limits = new Limits();
+  const limits = new Limits(bench);
   const found = await alternate([...all.keys()], bench.alternations, KEYS, async (name, round) => {
     const traffic = all.get(name) as Traffic;
-    const judged = name === bench.ours.name || bench.references.includes(name);
     const turn = {} as Record<LoadName, Histogram>;
     const busy = {} as Record<LoadName, string>;
     for (const load of LOADS) {
       const played = await traffic.playUndisturbed(loads[load], size.attempts);
       check(played, name, bench);
-      if (judged) limits.add(load, played);
+      limits.add(load, name, played);
       turn[load] = played.watchers.latency;
       busy[load] = shareOf(played);
       distributions[load][round] ??= new Map();
@@ -126,26 +125,6 @@ async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
       pooled: pooled(found[key], distributions[load], percentile, US_PER_MS),
     };
   });
-}
-
-async function openAll({ ours, peers, say }: Bench, stops: Stops): Promise<Map<string, Traffic>> {
-  const redis = await startRedis();
-  stops.add(() => redis.stop());
-  const generators = await Generators.start(1, say);
-  stops.add(() => generators.stop());
-  const all = new Map<string, Traffic>();
-  for (const system of [ours, ...peers]) {
-    if (system.maxInstances < INSTANCES) continue;
-    const traffic = await Traffic.open(system, {
-      ...{ generators, redisUrl: redis.url, instances: INSTANCES },
-      ...{ jobs: JOBS, watchersPerJob: WATCHERS_PER_JOB },
-      watchAt: (instances) => instances.slice(1),
-      publishAt: (instances) => instances.slice(0, 1),
-    });
-    stops.add(() => traffic.stop());
-    all.set(system.name, traffic);
-  }
-  return all;
 }
 
 /** Events a second that the better of the references carries. */
@@ -199,31 +178,6 @@ function isSaturated(played: Played): boolean {
     played.watchers.latency.percentile(99) >= SATURATED.p99Us ||
     played.busiest >= SATURATED.busiest
   );
-}
-
-/** A peer may lose what it does not promise to keep; it is said. */
-function check(played: Played, name: string, { ours, say }: Bench): void {
-  const fault = faultOf(played);
-  if (fault === undefined) return;
-  if (name === ours.name) throw new Error(`${name}: ${fault}`);
-  say(`${name}: ${fault}`);
-}
-
-/** How often the generator was the limit, or others were on the machine. */
-class Limits {
-  readonly #plays = { calm: 0, rush: 0 };
-  readonly #reasons = { calm: [] as string[], rush: [] as string[] };
-
-  add(load: LoadName, { limit }: Played): void {
-    this.#plays[load]++;
-    if (limit !== undefined) this.#reasons[load].push(limit);
-  }
-
-  /** Why the figures say nothing: it was so in more than half of the turns. */
-  reason(load: LoadName): string | undefined {
-    const reasons = this.#reasons[load];
-    return reasons.length > this.#plays[load] / 2 ? reasons[0] : undefined;
-  }
 }
 
 function lineOf(histogram: Histogram): string {

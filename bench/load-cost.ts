@@ -9,7 +9,7 @@ const LOOK_MS = 20;
 /** For the last deliveries. */
 const ARRIVE_MS = 5_000;
 
-export interface Load {
+export interface ServerLoad {
   /** Everybody who watches one of the jobs. */
   group: Group;
   /** Each has had as many events as the others. */
@@ -48,7 +48,7 @@ export class LoadedServer {
   }
 
   /** What the load has cost. Throws when not all of it has arrived: then it is not known what was paid for. */
-  async cost({ group, jobs, watchers, perSecond, seconds }: Load): Promise<RunCost> {
+  async cost({ group, jobs, watchers, perSecond, seconds }: ServerLoad): Promise<RunCost> {
     const [first] = jobs as [string];
     await group.reset();
     const before = this.#clock.spentUs();
@@ -56,7 +56,7 @@ export class LoadedServer {
     const { sent, acknowledged, last, fault } = await this.#generators.schedule({
       ...{ driver: this.#system.driver, targets: [{ url: this.#url }], jobs, seconds },
       ...{ perSecond: perSecond / jobs.length, pattern: "even", after: this.#last.get(first) ?? 0 },
-    }).done;
+    });
     for (const job of jobs) this.#last.set(job, last);
     const deliveries = sent * watchers;
     const { received } = await arrived(group, deliveries);

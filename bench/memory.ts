@@ -4,14 +4,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { startRedis } from "../test/support/redis.ts";
 import { until } from "../test/support/until.ts";
 import { nowUs } from "./clock.ts";
-import type { Target } from "./driver.ts";
+import type { Endpoint } from "./driver.ts";
 import { Generators, type Group } from "./generators.ts";
-import { targetsOf } from "./lane.ts";
 import type { Bench, Finding, Measure, Round } from "./measure.ts";
 import type { WatchRequest } from "./orders.ts";
 import { residentBytes } from "./processes.ts";
-import { withStops } from "./stops.ts";
-import type { RunningSystem, System } from "./system.ts";
+import { settled, withStops } from "./stops.ts";
+import { endpointsOf, type RunningSystem, type System } from "./system.ts";
 
 const KB = 1_024;
 /** A process may have 20 000 open files. */
@@ -71,7 +70,7 @@ function round(systems: readonly System[], generators: Generators, redisUrl: str
       stops.add(() => running.stop());
       return running;
     });
-    for (const running of await allOf(starts)) {
+    for (const running of await settled(starts)) {
       if (await collects(running)) all.push(new IdleSystem(running, generators));
       else found[running.system.name] = undefined;
     }
@@ -100,7 +99,7 @@ class IdleSystem {
     this.#generators = generators;
     this.#watch = {
       driver: running.system.driver,
-      targets: targetsOf(running),
+      targets: endpointsOf(running),
       jobs: { kind: "spread", jobs: JOBS, perJob: 1 },
     };
   }
@@ -108,7 +107,7 @@ class IdleSystem {
   /** Makes the jobs, and has so many watchers come and go. */
   async warm(watchers: number): Promise<void> {
     const { driver, targets } = this.#watch;
-    const publisher = await this.#generators.publisher({ driver, target: targets[0] as Target });
+    const publisher = await this.#generators.publisher({ driver, target: targets[0] as Endpoint });
     for (const job of JOBS) await publisher.publish(job, [{ n: 1, sentUs: nowUs() }]);
     const before = this.#openFiles();
     publisher.close();
@@ -144,12 +143,6 @@ class IdleSystem {
   #openFiles(): number {
     return this.#running.servers.reduce((sum, { pid }) => sum + readdirSync(`/proc/${pid}/fd`).length, 0);
   }
-}
-
-/** When nothing is under way any more; throws then, if one has failed. */
-async function allOf<Value>(work: ReadonlyArray<Promise<Value>>): Promise<Value[]> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
 }
 
 /** External systems cannot be told to. */

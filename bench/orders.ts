@@ -1,18 +1,16 @@
 /** What the bench asks of its generators, and what they answer. */
-import type { DriverName, Outgoing, Target } from "./driver.ts";
+import type { DriverName, Endpoint, Outgoing } from "./driver.ts";
 
 /** Which jobs each watcher is on. */
 export type JobsOf =
   | { kind: "same"; job: string }
   /** `perJob` watchers on each, in turn; everybody on `also` besides. */
-  | { kind: "spread"; jobs: readonly string[]; perJob: number; also?: readonly string[] }
-  /** Each watcher on all of them. */
-  | { kind: "all"; jobs: readonly string[] };
+  | { kind: "spread"; jobs: readonly string[]; perJob: number; also?: readonly string[] };
 
 export interface WatchRequest {
   driver: DriverName;
   /** In turn. Source addresses are given by the generator where a target names none. */
-  targets: readonly Target[];
+  targets: readonly Endpoint[];
   watchers: number;
   jobs: JobsOf;
   /** Number of each job's last event that was published before; default: 0. */
@@ -33,9 +31,8 @@ export interface PartRequest extends WatchRequest {
 /** How a generator itself fared since the last reset. */
 export interface ProcessFigures {
   name: string;
-  pid: number;
-  /** Of its event loop, ms. */
-  lag: { p99: number; max: number };
+  /** How late its event loop was, p99. */
+  lagMs: number;
   /** Share of a core, 0 to 1 and above. */
   cpu: number;
 }
@@ -63,13 +60,13 @@ export interface PartFigures extends Counts {
 
 export interface PublisherRequest {
   driver: DriverName;
-  target: Target;
+  target: Endpoint;
 }
 
 export interface ScheduleRequest {
   driver: DriverName;
   /** Connections to publish by, in turn for the jobs. */
-  targets: readonly Target[];
+  targets: readonly Endpoint[];
   jobs: readonly string[];
   /** Events a second of each job. */
   perSecond: number;
@@ -78,10 +75,8 @@ export interface ScheduleRequest {
   seconds: number;
   /** Number of each job's last event before; default: 0. */
   after?: number;
-  kind?: Outgoing["kind"];
+  /** Of each event's JSON. Default: `EVENT_BYTES`. */
   bytes?: number;
-  /** With an idempotency id each. */
-  ids?: boolean;
   /** Publishes without an answer at a time; more, and the schedule ends as overloaded. Default: 5 000. */
   maxOpen?: number;
 }
@@ -100,8 +95,6 @@ export interface ScheduleCounts {
 }
 
 export interface ScheduleTexts extends ScheduleCounts {
-  /** From the schedule to the acknowledgement. */
-  acks: string;
   /** How late the generator itself sent. */
   lateness: string;
   process: ProcessFigures;
@@ -129,6 +122,5 @@ export interface Orders {
   publish: { request: { publisher: number; job: string; events: readonly Outgoing[] }; answer: null };
   closePublisher: { request: { publisher: number }; answer: null };
   /** Resolves when it is over. */
-  schedule: { request: ScheduleRequest & { id: number }; answer: ScheduleTexts };
-  stopSchedule: { request: { id: number }; answer: null };
+  schedule: { request: ScheduleRequest; answer: ScheduleTexts };
 }

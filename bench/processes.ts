@@ -1,8 +1,9 @@
-/** What processes cost, as Linux counts it. */
+/** What processes and sockets cost, as Linux counts it. */
 import { readdirSync, readFileSync } from "node:fs";
 
 const NS_PER_US = 1_000;
 const KB = 1_024;
+const PAGE_BYTES = 4_096;
 
 /**
  * CPU time of processes, of all that they have started, and of all their threads, from when the clock was made. It is
@@ -77,6 +78,21 @@ export function residentBytes(pid: number): number {
   const [, kilobytes] = /^Rss:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8")) ?? [];
   if (kilobytes === undefined) throw new Error(`Linux does not tell the memory of process ${pid}`);
   return Number(kilobytes) * KB;
+}
+
+/**
+ * Bytes that the kernel keeps for all TCP sockets of this machine: a reader that stops fills its own buffers before
+ * anything waits in the server.
+ */
+export function socketBytes(): number {
+  return parseSockstat(readFileSync("/proc/net/sockstat", "utf8"));
+}
+
+/** From the text of /proc/net/sockstat, which counts pages. */
+export function parseSockstat(text: string): number {
+  const [, pages] = /^TCP:.*\bmem (\d+)$/m.exec(text) ?? [];
+  if (pages === undefined) throw new Error("Linux does not tell the memory of its sockets");
+  return Number(pages) * PAGE_BYTES;
 }
 
 function read(path: string): string | undefined {

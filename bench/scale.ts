@@ -4,14 +4,14 @@
  * What a server spends on its connections while nothing happens is measured in each round and taken off.
  */
 import { startRedis } from "../test/support/redis.ts";
-import { type Apart, apart } from "./apart.ts";
 import { eventCost, fitCost, type RunCost } from "./fit.ts";
 import { Generators } from "./generators.ts";
-import { LoadedServer, type Load as ServerLoad } from "./load-cost.ts";
+import { LoadedServer, type ServerLoad } from "./load-cost.ts";
 import type { Bench, Finding, Measure, Round } from "./measure.ts";
 import { alternate } from "./rounds.ts";
 import { type Stops, withStops } from "./stops.ts";
 import type { ServerProcess, System } from "./system.ts";
+import { type Apart, apart } from "./unwatched.ts";
 
 const FEW_JOBS = 10;
 const MANY_JOBS = 5_000;

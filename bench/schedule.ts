@@ -14,32 +14,30 @@ const MAX_OPEN = 5_000;
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-/** One round: each job publishes once in it, at its own moment. */
-export interface Round {
+/** One cycle: each job publishes once in it, at its own moment. */
+export interface Cycle {
   /** Events in one publish. */
   readonly events: number;
   readonly lengthUs: number;
-  readonly rounds: number;
+  readonly cycles: number;
 }
 
-export function roundOf({ perSecond, pattern, seconds }: Omit<ScheduleRequest, "driver" | "targets">): Round {
+export function cycleOf({ perSecond, pattern, seconds }: Omit<ScheduleRequest, "driver" | "targets">): Cycle {
   const events = pattern === "even" ? 1 : pattern.burst;
   const lengthUs = (events * 1_000_000) / perSecond;
-  return { events, lengthUs, rounds: Math.max(1, Math.round((seconds * 1_000_000) / lengthUs)) };
+  return { events, lengthUs, cycles: Math.max(1, Math.round((seconds * 1_000_000) / lengthUs)) };
 }
 
-/** When the publish is due, counted from the start: publishes are numbered through, job after job and round after round. */
-export function dueUs({ lengthUs }: Round, jobs: number, publish: number): number {
+/** When the publish is due, counted from the start: publishes are numbered through, job after job and cycle after cycle. */
+export function dueUs({ lengthUs }: Cycle, jobs: number, publish: number): number {
   return Math.round((publish * lengthUs) / jobs);
 }
 
 export class Schedule {
   readonly #request: ScheduleRequest;
-  readonly #acks = Histogram.empty();
   readonly #lateness = Histogram.empty();
   readonly #counts: ScheduleCounts;
   #open = 0;
-  #stopped = false;
   #drained: (() => void) | undefined;
 
   constructor(request: ScheduleRequest) {
@@ -48,10 +46,6 @@ export class Schedule {
       ...{ sent: 0, acknowledged: 0, refused: 0, last: request.after ?? 0 },
       overloaded: false,
     };
-  }
-
-  stop(): void {
-    this.#stopped = true;
   }
 
   async run(driver: Driver): Promise<Omit<ScheduleTexts, "process">> {
@@ -63,43 +57,39 @@ export class Schedule {
     } finally {
       for (const publisher of publishers) publisher.close();
     }
-    return { ...this.#counts, acks: String(this.#acks), lateness: String(this.#lateness) };
+    return { ...this.#counts, lateness: String(this.#lateness) };
   }
 
   async #play(publishers: readonly Publisher[]): Promise<void> {
     const { jobs, maxOpen = MAX_OPEN } = this.#request;
-    const round = roundOf(this.#request);
+    const cycle = cycleOf(this.#request);
     const startUs = nowUs() + START_US;
-    for (let i = 0; i < round.rounds * jobs.length; i++) {
-      const due = startUs + dueUs(round, jobs.length, i);
+    for (let i = 0; i < cycle.cycles * jobs.length; i++) {
+      const due = startUs + dueUs(cycle, jobs.length, i);
       await reach(due);
-      // A round that has begun goes to its end, so that every job's numbers are the same.
-      if (i % jobs.length === 0 && (this.#stopped || this.#counts.overloaded)) return;
       const job = i % jobs.length;
+      // A cycle that has begun goes to its end, so that every job's numbers are the same.
+      if (job === 0 && this.#counts.overloaded) return;
       this.#lateness.record(nowUs() - due);
       this.#publish(
         publishers[job % publishers.length] as Publisher,
         jobs[job] as string,
-        this.#events(round.events, due),
-        due,
+        this.#events(cycle.events, due),
       );
-      if (job === jobs.length - 1) this.#counts.last += round.events;
+      if (job === jobs.length - 1) this.#counts.last += cycle.events;
       if (this.#open > maxOpen) this.#counts.overloaded = true;
     }
   }
 
   #events(count: number, sentUs: number): Outgoing[] {
-    const { kind, bytes, ids } = this.#request;
-    return Array.from({ length: count }, (_, i) => {
-      const n = this.#counts.last + 1 + i;
-      return {
-        ...{ n, sentUs, ...(kind && { kind }), ...(bytes !== undefined && { bytes }) },
-        ...(ids && { id: `bench-${n}` }),
-      };
-    });
+    const { bytes } = this.#request;
+    return Array.from({ length: count }, (_, i) => ({
+      ...{ n: this.#counts.last + 1 + i, sentUs },
+      ...(bytes !== undefined && { bytes }),
+    }));
   }
 
-  #publish(publisher: Publisher, job: string, events: readonly Outgoing[], due: number): void {
+  #publish(publisher: Publisher, job: string, events: readonly Outgoing[]): void {
     const counts = this.#counts;
     counts.sent += events.length;
     this.#open++;
@@ -108,7 +98,6 @@ export class Schedule {
       .then(
         () => {
           counts.acknowledged += events.length;
-          this.#acks.record(nowUs() - due);
         },
         (error: Error) => {
           counts.refused += events.length;

@@ -15,7 +15,7 @@ import {
 } from "./generators.ts";
 import { Histogram } from "./histogram.ts";
 import type { Bench, Finding, Measure } from "./measure.ts";
-import { socketBytes } from "./socket-memory.ts";
+import { socketBytes } from "./processes.ts";
 import { type Stops, withStops } from "./stops.ts";
 import type { RunningSystem, ServerProcess } from "./system.ts";
 
@@ -195,13 +195,9 @@ class Stage {
       const { driver } = this.#bench.ours;
       const schedule = await this.#generators.schedule({
         ...{ driver, targets: [{ url: this.#server.url }], jobs: this.#jobs, after: this.#last },
-        ...{
-          perSecond: this.#size.perSecond / this.#jobs.length,
-          pattern: "even",
-          seconds,
-          bytes: EVENT_BYTES,
-        },
-      }).done;
+        ...{ perSecond: this.#size.perSecond / this.#jobs.length, pattern: "even", seconds },
+        bytes: EVENT_BYTES,
+      });
       this.#last = schedule.last;
       const each = Math.round(schedule.sent / this.#jobs.length);
       await good.waitFor(each, 5_000);

@@ -1,13 +1,10 @@
 /** `spread`: what many jobs with a hundred watchers each cost two hubs, events coming evenly or some at once. */
 import { availableParallelism } from "node:os";
-import { startRedis } from "../test/support/redis.ts";
-import { Generators } from "./generators.ts";
 import type { Bench, Finding, Measure } from "./measure.ts";
 import { alternate } from "./rounds.ts";
 import { type Stops, withStops } from "./stops.ts";
-import { faultOf, type Load, Traffic } from "./traffic.ts";
+import { check, Limits, type Load, openTraffic, type Traffic } from "./traffic.ts";
 
-const INSTANCES = 2;
 const WATCHERS_PER_JOB = 100;
 const PER_SECOND = 10;
 /** 100 jobs are 100 000 deliveries a second: the generator alone needs three cores for them beside hubs and Redis. */
@@ -61,48 +58,29 @@ export const spread: Measure = {
 
 async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
   const size = bench.quick ? QUICK : FULL;
-  const all = await openAll(bench, size, stops);
-  const limits: Record<Key, string[]> = { spread: [], spread_burst: [] };
+  const all = await openTraffic(bench, stops, {
+    generators: size.generators,
+    jobs: Array.from({ length: size.jobs }, (_, i) => `spread-${i + 1}`),
+    watchersPerJob: WATCHERS_PER_JOB,
+    watchAt: (instances) => instances,
+    publishAt: (instances) => instances,
+  });
+  bench.say(`${all.size} systems with ${size.jobs} jobs and ${size.jobs * WATCHERS_PER_JOB} watchers each`);
+  const limits = new Limits(bench);
   const found = await alternate([...all.keys()], bench.alternations, KEYS, async (name, round) => {
     const figures: Partial<Record<Key, number>> = {};
     for (const key of KEYS) {
       const played = await (all.get(name) as Traffic).playUndisturbed(size.loads[key], size.attempts);
-      const fault = faultOf(played);
-      if (fault !== undefined && name === bench.ours.name) throw new Error(`${name}: ${fault}`);
-      if (fault !== undefined) bench.say(`${name}: ${fault}`);
-      if (played.limit !== undefined) limits[key].push(played.limit);
+      check(played, name, bench);
+      limits.add(key, name, played);
       figures[key] = played.cpuUs / played.watchers.received;
     }
     const [even, burst] = KEYS.map((key) => figures[key]?.toFixed(2));
     bench.say(`${round + 1}: ${name} ${even} µs evenly, ${burst} µs in bursts`);
     return figures;
   });
-  const turns = all.size * bench.alternations;
   return KEYS.map((key) => {
-    const [reason] = limits[key].length > turns / 2 ? limits[key] : [];
+    const reason = limits.reason(key);
     return { key, rounds: found[key], ...(reason !== undefined && { void: reason }) };
   });
-}
-
-async function openAll(bench: Bench, size: Size, stops: Stops): Promise<Map<string, Traffic>> {
-  const { ours, peers, say } = bench;
-  const jobs = Array.from({ length: size.jobs }, (_, i) => `spread-${i + 1}`);
-  const redis = await startRedis();
-  stops.add(() => redis.stop());
-  const generators = await Generators.start(size.generators, say);
-  stops.add(() => generators.stop());
-  const all = new Map<string, Traffic>();
-  for (const system of [ours, ...peers]) {
-    if (system.maxInstances < INSTANCES) continue;
-    const traffic = await Traffic.open(system, {
-      ...{ generators, redisUrl: redis.url, instances: INSTANCES },
-      ...{ jobs, watchersPerJob: WATCHERS_PER_JOB },
-      watchAt: (instances) => instances,
-      publishAt: (instances) => instances,
-    });
-    stops.add(() => traffic.stop());
-    all.set(system.name, traffic);
-  }
-  say(`${all.size} systems with ${size.jobs} jobs and ${size.jobs * WATCHERS_PER_JOB} watchers each`);
-  return all;
 }

@@ -36,3 +36,9 @@ export async function withStops<Result>(work: (stops: Stops) => Promise<Result>)
   await stops.run();
   return result;
 }
+
+/** Resolves when all of it is over; rejects only then, with the first failure. */
+export async function settled<Value>(work: readonly Value[]): Promise<Array<Awaited<Value>>> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
+}

@@ -8,13 +8,13 @@ import { startRedis } from "../test/support/redis.ts";
 import { nowUs } from "./clock.ts";
 import type { Outgoing } from "./driver.ts";
 import { Generators, type Group, generatorLimit } from "./generators.ts";
-import { mostReads, readsPerWindow } from "./log-reads.ts";
+import { Monitor, mostReads, readsPerWindow } from "./log-reads.ts";
 import type { Bench, Finding, Measure, Round } from "./measure.ts";
-import { Monitor } from "./monitor.ts";
 import { CpuClock } from "./processes.ts";
 import { median } from "./statistics.ts";
-import { type Stops, withStops } from "./stops.ts";
-import { SECRET } from "./token.ts";
+import { type Stops, settled, withStops } from "./stops.ts";
+import type { System } from "./system.ts";
+import { hubEnv } from "./systems.ts";
 
 interface Size {
   watchers: number;
@@ -115,6 +115,7 @@ export function findingsOf(system: string, storms: readonly Storm[]): Finding[] 
 
 /** Two hubs, and everybody on one of them. */
 class Stage {
+  readonly #ours: System;
   readonly #size: Size;
   readonly #redis: Redis;
   readonly #hubs: readonly HubProcess[];
@@ -126,7 +127,14 @@ class Stage {
   /** Number of each job's last event. */
   #n = 0;
 
-  private constructor(size: Size, redis: Redis, hubs: readonly HubProcess[], generators: Generators) {
+  private constructor(
+    { ours }: Bench,
+    size: Size,
+    redis: Redis,
+    hubs: readonly HubProcess[],
+    generators: Generators,
+  ) {
+    this.#ours = ours;
     this.#size = size;
     this.#redis = redis;
     this.#hubs = hubs;
@@ -139,26 +147,25 @@ class Stage {
     stops.add(() => server.stop());
     const redis = new Redis(server.url);
     stops.add(() => redis.disconnect());
-    const env = { REDIS_URL: server.url, JWT_SECRET: SECRET, LOG_LEVEL: "warn" };
+    const env = hubEnv(server.url);
     const hubs = await Promise.all(
       ["hub-1", "hub-2"].map((name) => HubProcess.create({ build: bench.build, name, env })),
     );
     for (const hub of hubs) stops.add(() => hub.kill());
     const starting = Generators.start(size.generators, bench.say);
-    const started = await Promise.allSettled([starting, ...hubs.map((hub) => hub.start())]);
     stops.add(async () => (await starting).stop());
-    for (const each of started) if (each.status === "rejected") throw each.reason;
-    const stage = new Stage(size, redis, hubs, await starting);
-    await stage.#fill(bench);
+    await settled([starting, ...hubs.map((hub) => hub.start())]);
+    const stage = new Stage(bench, size, redis, hubs, await starting);
+    await stage.#fill(bench.say);
     return stage;
   }
 
-  async #fill({ ours, say }: Bench): Promise<void> {
+  async #fill(say: Bench["say"]): Promise<void> {
     const { watchers, jobs } = this.#size;
     say(`${watchers} watchers of ${jobs} jobs come`);
     const [first, second] = this.#hubs as [HubProcess, HubProcess];
     this.#group = await this.#generators.watch({
-      ...{ driver: ours.driver, targets: [{ url: first.url }], others: [second.url], reconnect: true },
+      ...{ driver: this.#ours.driver, targets: [{ url: first.url }], others: [second.url], reconnect: true },
       ...{ watchers, jobs: { kind: "spread", jobs: this.#jobs, perJob: watchers / jobs } },
     });
     await this.#publish(first, 1, nowUs());
@@ -203,7 +210,10 @@ class Stage {
   }
 
   async #publish(hub: HubProcess, count: number, sentUs: number): Promise<void> {
-    const publisher = await this.#generators.publisher({ driver: "trainwire", target: { url: hub.url } });
+    const publisher = await this.#generators.publisher({
+      driver: this.#ours.driver,
+      target: { url: hub.url },
+    });
     const numbers = Array.from({ length: count }, (_, i): Outgoing => ({ n: this.#n + 1 + i, sentUs }));
     this.#n += count;
     const publishAll = async (job: string) => {

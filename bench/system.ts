@@ -1,5 +1,5 @@
 /** What is measured: a server in its processes, and how clients speak with it. */
-import type { DriverName } from "./driver.ts";
+import type { DriverName, Endpoint } from "./driver.ts";
 
 export interface SystemOptions {
   /** Processes that share one Redis. Default: 1. */
@@ -21,8 +21,8 @@ export interface RunningSystem {
   readonly system: System;
   readonly servers: readonly ServerProcess[];
   /**
-   * Has every server collect its garbage twice and give back what it does not need. Resolves with the bytes of heap and external memory that are in use
-   * then, of each server. Rejects where the system cannot (external ones).
+   * Has every server collect its garbage twice and give back what it does not need. Resolves with the bytes of heap and
+   * external memory that are in use then, of each server. Rejects where the system cannot (external ones).
    */
   collect(): Promise<readonly number[]>;
   /** Ends its processes, by their ids. */
@@ -41,4 +41,8 @@ export interface System {
   /** How the generator's clients speak with it. */
   readonly driver: DriverName;
   start(options: SystemOptions): Promise<RunningSystem>;
+}
+
+export function endpointsOf({ servers }: RunningSystem): Endpoint[] {
+  return servers.map(({ url }) => ({ url }));
 }

@@ -6,6 +6,7 @@ import { HubProcess } from "../test/cluster/hub-process.ts";
 import type { DriverName } from "./driver.ts";
 import type { PeerProgram, Programs } from "./programs.ts";
 import { StartedServer } from "./server-process.ts";
+import { settled } from "./stops.ts";
 import type { RunningSystem, ServerProcess, System, SystemOptions } from "./system.ts";
 import { SECRET } from "./token.ts";
 
@@ -79,19 +80,26 @@ const PEERS: readonly Peer[] = [
   },
 ];
 
-export function trainwire({ build, signals }: Programs): System {
+/** Clients of Trainwire: raw WebSockets, socket.io-client, our SDK. */
+export const CLIENTS = ["trainwire", "trainwire-client", "trainwire-sdk"] as const;
+export type ClientName = (typeof CLIENTS)[number];
+
+/** What every measured hub is told. */
+export function hubEnv(redisUrl: string): NodeJS.ProcessEnv {
+  return { REDIS_URL: redisUrl, JWT_SECRET: SECRET, LOG_LEVEL: "warn" };
+}
+
+export function trainwire({ build, signals }: Programs, client: ClientName = "trainwire"): System {
   const system: System = {
     name: "trainwire",
-    description: "this hub on Redis; log level warn, else its defaults",
+    description: `this hub on Redis; log level warn, else its defaults; driver ${client}`,
     lacks: [],
     maxInstances: Number.POSITIVE_INFINITY,
-    driver: "trainwire",
+    driver: client,
     async start({ instances = 1, redisUrl, env }) {
       const common = {
         ...signals.env,
-        REDIS_URL: redisUrl,
-        JWT_SECRET: SECRET,
-        LOG_LEVEL: "warn",
+        ...hubEnv(redisUrl),
         // What an earlier start has left in the same Redis is another system's.
         TRAINWIRE_KEY_PREFIX: `bench-${randomBytes(3).toString("hex")}`,
         ...env,
@@ -181,12 +189,13 @@ function startServers(
 
 /** All of them, or none. */
 async function startAll(count: number, start: (i: number) => Promise<Stoppable>): Promise<Stoppable[]> {
-  const starts = await Promise.allSettled(Array.from({ length: count }, (_, i) => start(i)));
-  const started = starts.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
-  const failed = starts.find((each) => each.status === "rejected");
-  if (!failed) return started;
-  await Promise.allSettled(started.map((each) => each.stop()));
-  throw failed.reason;
+  const starts = Array.from({ length: count }, (_, i) => start(i));
+  try {
+    return await settled(starts);
+  } catch (error) {
+    await Promise.allSettled(starts.map(async (each) => (await each).stop()));
+    throw error;
+  }
 }
 
 function running(
@@ -203,8 +212,7 @@ function running(
       return inUse;
     },
     async stop() {
-      const stops = await Promise.allSettled(servers.map((server) => server.stop()));
-      for (const each of stops) if (each.status === "rejected") throw each.reason;
+      await settled(servers.map((server) => server.stop()));
     },
   };
 }

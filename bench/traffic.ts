@@ -1,17 +1,19 @@
 /** A running system under the open load of a schedule: what its watchers have received, and what that cost. */
-import type { Target } from "./driver.ts";
+import { startRedis } from "../test/support/redis.ts";
+import type { Endpoint } from "./driver.ts";
 import {
-  type Generators,
+  Generators,
   type Group,
   type GroupFigures,
   generatorLimit,
   type ScheduleFigures,
 } from "./generators.ts";
-import { targetsOf } from "./lane.ts";
+import type { Bench } from "./measure.ts";
 import { Neighbours } from "./neighbours.ts";
 import type { ScheduleRequest, WatchRequest } from "./orders.ts";
 import { CpuClock } from "./processes.ts";
-import type { RunningSystem, System } from "./system.ts";
+import type { Stops } from "./stops.ts";
+import { endpointsOf, type RunningSystem, type System } from "./system.ts";
 
 /** For what is still under way when nobody publishes any more. */
 const ARRIVAL_LIMIT_MS = 5_000;
@@ -21,15 +23,20 @@ const NEIGHBOURS_LIMIT = 0.2;
 /** Each job's first events: rooms and channels are joined, and code runs that never ran before. */
 const WARM = { perSecond: 20, pattern: "even", seconds: 0.5 } as const;
 
-export interface TrafficOptions {
-  generators: Generators;
-  redisUrl: string;
-  instances: number;
+/** Of each system; who cannot be two is left out. */
+const INSTANCES = 2;
+
+export interface TrafficPlan {
   jobs: readonly string[];
   watchersPerJob: number;
   /** Of the instances: where watchers are, and where trainers publish. */
-  watchAt(instances: readonly Target[]): readonly Target[];
-  publishAt(instances: readonly Target[]): readonly Target[];
+  watchAt(instances: readonly Endpoint[]): readonly Endpoint[];
+  publishAt(instances: readonly Endpoint[]): readonly Endpoint[];
+}
+
+interface TrafficOptions extends TrafficPlan {
+  generators: Generators;
+  redisUrl: string;
 }
 
 export type Load = Pick<ScheduleRequest, "perSecond" | "pattern" | "seconds">;
@@ -67,12 +74,12 @@ export class Traffic {
 
   /** Resolves when everybody is there and has received something. */
   static async open(system: System, options: TrafficOptions): Promise<Traffic> {
-    const { generators, redisUrl, instances, jobs, watchersPerJob } = options;
-    const running = await system.start({ redisUrl, instances });
+    const { generators, redisUrl, jobs, watchersPerJob } = options;
+    const running = await system.start({ redisUrl, instances: INSTANCES });
     try {
       const request: WatchRequest = {
         driver: system.driver,
-        targets: options.watchAt(targetsOf(running)),
+        targets: options.watchAt(endpointsOf(running)),
         watchers: jobs.length * watchersPerJob,
         jobs: { kind: "spread", jobs, perJob: watchersPerJob },
       };
@@ -106,10 +113,10 @@ export class Traffic {
     await this.#group.reset();
     const neighbours = new Neighbours();
     const cpu = new CpuClock(servers.map(({ pid }) => pid));
-    const targets = publishAt(targetsOf(this.#running));
+    const targets = publishAt(endpointsOf(this.#running));
     const schedule = await generators.schedule({
       ...{ ...load, driver: system.driver, targets, jobs, after: this.#last },
-    }).done;
+    });
     const complete = await this.#group.waitFor(schedule.last - this.#last, ARRIVAL_LIMIT_MS);
     const spent = cpu.each();
     const others = neighbours.share();
@@ -130,6 +137,26 @@ export class Traffic {
   }
 }
 
+/** Name → each system on two instances, with its watchers, all of them on one Redis. */
+export async function openTraffic(
+  { ours, peers, say }: Bench,
+  stops: Stops,
+  { generators: count, ...plan }: TrafficPlan & { generators: number },
+): Promise<Map<string, Traffic>> {
+  const redis = await startRedis();
+  stops.add(() => redis.stop());
+  const generators = await Generators.start(count, say);
+  stops.add(() => generators.stop());
+  const all = new Map<string, Traffic>();
+  for (const system of [ours, ...peers]) {
+    if (system.maxInstances < INSTANCES) continue;
+    const traffic = await Traffic.open(system, { ...plan, generators, redisUrl: redis.url });
+    stops.add(() => traffic.stop());
+    all.set(system.name, traffic);
+  }
+  return all;
+}
+
 function neighboursLimit(share: number): string | undefined {
   if (share <= NEIGHBOURS_LIMIT) return undefined;
   return `other programs took ${Math.round(share * 100)} % of a core`;
@@ -141,4 +168,37 @@ export function faultOf({ complete, watchers, schedule }: Played): string | unde
   if (complete && lost + doubled + misordered + losses + schedule.refused === 0) return undefined;
   const counts = `${lost} lost, ${doubled} doubled, ${misordered} out of order, ${schedule.refused} refused`;
   return `${counts}, ${losses} connections lost${schedule.fault === undefined ? "" : `: ${schedule.fault}`}`;
+}
+
+/** A peer may lose what it does not promise to keep; it is said. */
+export function check(played: Played, name: string, { ours, say }: Bench): void {
+  const fault = faultOf(played);
+  if (fault === undefined) return;
+  if (name === ours.name) throw new Error(`${name}: ${fault}`);
+  say(`${name}: ${fault}`);
+}
+
+/** How often the generator was the limit, or others were on the machine, at the turns of those that a ratio is made of. */
+export class Limits {
+  readonly #judged: readonly string[];
+  /** By key: `undefined` for each turn without a limit. */
+  readonly #turns = new Map<string, Array<string | undefined>>();
+
+  constructor({ ours, references }: { ours: Pick<System, "name">; references: readonly string[] }) {
+    this.#judged = [ours.name, ...references];
+  }
+
+  add(key: string, system: string, { limit }: Pick<Played, "limit">): void {
+    if (!this.#judged.includes(system)) return;
+    const turns = this.#turns.get(key);
+    if (turns) turns.push(limit);
+    else this.#turns.set(key, [limit]);
+  }
+
+  /** Why the figures say nothing: it was so in more than half of the turns. */
+  reason(key: string): string | undefined {
+    const turns = this.#turns.get(key) ?? [];
+    const reasons = turns.filter((limit) => limit !== undefined);
+    return reasons.length > turns.length / 2 ? reasons[0] : undefined;
+  }
 }

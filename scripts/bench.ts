@@ -3,13 +3,13 @@
  * 1 a measure failed, or time was over.
  */
 import { fileURLToPath } from "node:url";
-import { Command, InvalidArgumentError } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { BenchRun } from "../bench/bench.ts";
 import type { Measure } from "../bench/measure.ts";
 import { MEASURES } from "../bench/measures.ts";
 import { footOf, summaryOf, tableOf } from "../bench/report.ts";
 import { writeResults } from "../bench/results.ts";
-import { type ExternalPeer, REFERENCES } from "../bench/systems.ts";
+import { CLIENTS, type ClientName, type ExternalPeer, REFERENCES } from "../bench/systems.ts";
 
 /** Only against hanging. */
 const LIMIT_MS = 30 * 60_000;
@@ -21,6 +21,7 @@ interface Options {
   quick?: boolean;
   json?: boolean;
   rounds?: number;
+  client: ClientName;
   peer: string[];
   driver: string[];
   results: string;
@@ -32,6 +33,14 @@ const program = new Command("bench")
   .option("--quick", "everything in a minute: small numbers, few rounds, the references only")
   .option("--json", "the last line is one object, a key for each target; progress goes to standard error")
   .option("--rounds <n>", "alternations; default: 9, or 3 with --quick", whole)
+  .addOption(
+    new Option(
+      "--client <driver>",
+      "what speaks with Trainwire: raw WebSockets, socket.io-client, or its SDK",
+    )
+      .choices(CLIENTS)
+      .default(CLIENTS[0]),
+  )
   .option(
     "--peer <name=command>",
     "a further peer: a command that serves on PORT, with REDIS_URL",
@@ -43,7 +52,7 @@ const program = new Command("bench")
   .action(bench);
 
 async function bench(measures: Measure[], options: Options): Promise<void> {
-  const { quick = false, json = false, rounds, results } = options;
+  const { quick = false, json = false, rounds, client, results } = options;
   const started = performance.now();
   const say = (line: string) => {
     const text = `${((performance.now() - started) / 1_000).toFixed(1).padStart(6)}  ${line}`;
@@ -55,6 +64,7 @@ async function bench(measures: Measure[], options: Options): Promise<void> {
     quick,
     ...(rounds !== undefined && { alternations: rounds }),
     externals: externalsOf(options),
+    client,
     say,
   });
   const conclude = () => {

@@ -1,7 +1,7 @@
 /** A publisher on a raw Socket.IO connection, which is opened once and never again. */
 import { RawSocket } from "../../test/cluster/raw-socket.ts";
 import type { SocketTarget } from "../../test/cluster/socket.ts";
-import type { Outgoing, Publisher, Target } from "../driver.ts";
+import type { Endpoint, Outgoing, Publisher } from "../driver.ts";
 import { Pending } from "./pending.ts";
 
 const ONCE = { polling: false, reconnect: { delayMs: 1_000, delayMaxMs: 1_000 } } as const;
@@ -15,7 +15,7 @@ export interface PublishForm {
 }
 
 export async function rawPublisher(
-  { url, localAddress }: Target,
+  { url, localAddress }: Endpoint,
   { target, request, faultOf }: PublishForm,
 ): Promise<Publisher> {
   const pending = new Pending();

@@ -3,7 +3,7 @@ import { TrainwireClient, TrainwireTrainer } from "../../client/index.ts";
 import type { Envelope } from "../../client/prepare.ts";
 import type { EventMap, EventType } from "../../src/protocol/types.ts";
 import { nowUs } from "../clock.ts";
-import type { Driver, Outgoing, Publisher, Target, WatchingClient, WatchOptions } from "../driver.ts";
+import type { Driver, Endpoint, Outgoing, Publisher, WatchingClient, WatchOptions } from "../driver.ts";
 import { eventOf } from "../event.ts";
 import { benchToken } from "../token.ts";
 
@@ -51,7 +51,7 @@ function watch({ url, jobs, received, lost, reconnect = false }: WatchOptions): 
 }
 
 /** The SDK sends again by itself, and names its own events: ids are not passed on. */
-async function publisher({ url }: Target): Promise<Publisher> {
+async function publisher({ url }: Endpoint): Promise<Publisher> {
   const faults: string[] = [];
   const trainer = new TrainwireTrainer({
     ...{ url, token: benchToken("trainer"), transports: ["websocket"] },

@@ -1,7 +1,7 @@
 /** The peer on plain WebSockets: bench/peers/ws.ts says what is sent. It does not come back. */
 import WebSocket from "ws";
 import { nowUs } from "../clock.ts";
-import type { Driver, Target, WatchingClient } from "../driver.ts";
+import type { Driver, Endpoint, WatchingClient } from "../driver.ts";
 import { eventOf } from "../event.ts";
 import { Pending } from "./pending.ts";
 
@@ -74,7 +74,7 @@ const driver: Driver = {
 };
 export default driver;
 
-function open({ url, localAddress }: Target, path: string): WebSocket {
+function open({ url, localAddress }: Endpoint, path: string): WebSocket {
   const socket = new WebSocket(url.replace("http", "ws") + path, {
     perMessageDeflate: false,
     skipUTF8Validation: true,

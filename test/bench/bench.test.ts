@@ -30,7 +30,8 @@ describe("npm run bench", () => {
 
   it("measures what it is told to, and ends with one object", async () => {
     const peer = ["--peer", `other=${process.execPath} --import tsx ${PEER}`, "--driver", DRIVER];
-    const { code, output } = await bench("fanout", "--quick", "--rounds", "1", "--json", ...peer);
+    const client = ["--client", "trainwire-client"];
+    const { code, output } = await bench("fanout", "--quick", "--rounds", "1", "--json", ...client, ...peer);
     expect(code, output.join("\n")).to.equal(0);
     const last = output.findLast((line) => line.startsWith("{")) as string;
     const summary = JSON.parse(last) as Record<string, Summary>;
@@ -45,6 +46,7 @@ describe("npm run bench", () => {
     expect(page).to.match(/^\d{4}-\d\d-\d\d-\d{6}-.+-quick\.html$/);
     const kept = JSON.parse(readFileSync(join(folder.path, json as string), "utf8"));
     expect(kept).to.include.keys("date", "machine", "versions", "systems", "rows");
+    expect(kept.systems[0].description).to.include("driver trainwire-client");
     expect(kept.summary).to.deep.equal(summary);
     expect(kept.rows[0].figures).to.have.keys("trainwire", "socket.io-default", "socket.io-sharded", "other");
   }).timeout(LIMIT_MS);
@@ -53,6 +55,7 @@ describe("npm run bench", () => {
     const { code, output } = await bench("speed");
     expect(code).to.equal(1);
     expect(output.join("\n")).to.match(/it is one of: fanout, .*memory/);
+    expect((await bench("--client", "mine")).output.join("\n")).to.include("trainwire-sdk");
     expect((await bench("--peer", "other=./serve")).output.join("\n")).to.include(
       "each --peer needs its --driver",
     );

@@ -1,10 +1,9 @@
 import { expect } from "chai";
 import { Redis } from "ioredis";
-import { LogReads, mostReads, readsPerWindow } from "../../bench/log-reads.ts";
+import { LogReads, Monitor, mostReads, readsPerWindow } from "../../bench/log-reads.ts";
 import { Keys } from "../../src/redis/keys.ts";
 import { freshPrefix, plainRedis } from "../support/hooks.ts";
 import { lines, startTestHub, status } from "../support/hub.ts";
-import { until } from "../support/until.ts";
 
 const { events, log, meta } = new Keys("p").job("acme", "a");
 
@@ -48,24 +47,17 @@ describe("LogReads", () => {
     const { url } = await plainRedis();
     const hub = await startTestHub({ redis: "plain", prefix: freshPrefix() });
     const redis = new Redis(url);
-    const monitor = await redis.monitor();
+    const monitor = await Monitor.start(redis);
     try {
-      const reads = new LogReads();
-      const seen: string[] = [];
-      monitor.on("monitor", (time: string, words: string[], source: string) => {
-        seen.push(words[1] ?? "");
-        reads.add(Number(time), words, source);
-      });
       await hub.publish([status("job", "running"), ...lines("job", 20)]);
       const watcher = await hub.watcher();
       const all = await watcher.subscribe({ job_id: "job", since: { epoch: "", seq: 0 } });
       // What made the job is one more.
       expect(all.events).to.have.length(22);
-      await redis.echo("the end of the test");
-      await until(() => seen.includes("the end of the test"));
-      expect([...reads.times()].map(([job, times]) => [job, times.length])).to.deep.equal([["job", 1]]);
+      expect([...(await monitor.stop())].map(([job, times]) => [job, times.length])).to.deep.equal([
+        ["job", 1],
+      ]);
     } finally {
-      monitor.disconnect();
       redis.disconnect();
       await hub.close();
     }

@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { CpuClock, residentBytes } from "../../bench/processes.ts";
+import { CpuClock, parseSockstat, residentBytes } from "../../bench/processes.ts";
 import { type RunningProcess, startProcess } from "../support/process.ts";
 
 const MB = 2 ** 20;
@@ -93,5 +93,14 @@ describe("residentBytes", () => {
 
   it("throws when the process has ended", () => {
     expect(() => residentBytes(2 ** 30)).to.throw();
+  });
+});
+
+describe("parseSockstat(text)", () => {
+  it("reads the pages of TCP", () => {
+    const text =
+      "sockets: used 274\nTCP: inuse 240 orphan 0 tw 1115 alloc 240 mem 19\nUDP: inuse 0 mem 7\nFRAG: inuse 0 memory 0\n";
+    expect(parseSockstat(text)).to.equal(19 * 4_096);
+    expect(() => parseSockstat("UDP: inuse 0 mem 7\n")).to.throw("Linux does not tell");
   });
 });

@@ -1,6 +1,5 @@
 import { expect } from "chai";
 import { findingsOf, type Outcome } from "../../bench/slow.ts";
-import { parseSockstat } from "../../bench/socket-memory.ts";
 
 const MB = 1_048_576;
 const GOOD: Outcome = {
@@ -47,14 +46,5 @@ describe("slow: findingsOf(system, outcome)", () => {
 
   it("knows no memory below nothing", () => {
     expect(findingsOf("ours", { ...GOOD, memory: 40 * MB })[1]?.rounds).to.deep.equal([{ ours: 0 }]);
-  });
-});
-
-describe("parseSockstat(text)", () => {
-  it("reads the pages of TCP", () => {
-    const text =
-      "sockets: used 274\nTCP: inuse 240 orphan 0 tw 1115 alloc 240 mem 19\nUDP: inuse 0 mem 7\nFRAG: inuse 0 memory 0\n";
-    expect(parseSockstat(text)).to.equal(19 * 4_096);
-    expect(() => parseSockstat("UDP: inuse 0 mem 7\n")).to.throw("Linux does not tell");
   });
 });

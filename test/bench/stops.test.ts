@@ -1,5 +1,5 @@
 import { expect } from "chai";
-import { withStops } from "../../bench/stops.ts";
+import { settled, withStops } from "../../bench/stops.ts";
 
 describe("withStops(work)", () => {
   it("ends the last first, each after the one before", async () => {
@@ -35,5 +35,18 @@ describe("withStops(work)", () => {
     }).catch((error: Error) => error.message);
     expect(failed).to.equal("of the end");
     expect(ended).to.deep.equal(["first"]);
+  });
+});
+
+describe("settled(work)", () => {
+  it("throws the first failure when all is over", async () => {
+    let over = false;
+    const late = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
+      over = true;
+    });
+    const work = [Promise.reject(new Error("first")), late, Promise.reject(new Error("second"))];
+    const fault = await settled(work).catch((error: Error) => error.message);
+    expect({ fault, over }).to.deep.equal({ fault: "first", over: true });
+    expect(await settled([1, Promise.resolve(2)])).to.deep.equal([1, 2]);
   });
 });

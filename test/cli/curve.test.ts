@@ -67,8 +67,11 @@ describe("cli: the curve that watch draws", () => {
     await until("and what was held back", () => view.status === "paused");
     expect(view.losses.points).to.deep.equal(upTo(60));
 
+    const away = new Promise<void>((resolve) => {
+      client.on("state", (_, previous) => previous === "connected" && resolve());
+    });
     for (const socket of hub.io.of("/").sockets.values()) socket.conn.close();
-    await until("it is away", () => client.state !== "connected");
+    await away;
     await hub.publish(steps(61, 30));
     await until("it has what it has missed", () => view.losses.points.length >= 90);
     await hub.publish([...steps(91, 10), status("run", "completed")]);

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { expect } from "chai";
-import { CountingRelay, TextCounter } from "../../bench/mentions.ts";
+import { CountingRelay, TextCounter } from "../../bench/counting-relay.ts";
 import { until } from "../support/until.ts";
 
 const counted = (text: string, ...pieces: string[]) => {

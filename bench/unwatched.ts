@@ -1,11 +1,11 @@
 /** Whether a hub hears of a job that nobody watches there: everything that Redis tells each hub goes by a counter. */
 import { HubProcess } from "../test/cluster/hub-process.ts";
 import { startRedis } from "../test/support/redis.ts";
+import { CountingRelay } from "./counting-relay.ts";
 import { Generators } from "./generators.ts";
 import type { Bench } from "./measure.ts";
-import { CountingRelay } from "./mentions.ts";
 import { type Stops, withStops } from "./stops.ts";
-import { SECRET } from "./token.ts";
+import { hubEnv } from "./systems.ts";
 
 /** A name that nothing else has. */
 const JOB = "a-job-that-is-watched-elsewhere";
@@ -37,15 +37,9 @@ export function apart(bench: Bench, seconds: number): Promise<Apart> {
     const group = await watch(watching.url, JOB);
     await watch(other.url, "another-job");
     const { sent } = await generators.schedule({
-      ...{
-        driver,
-        targets: [{ url: watching.url }],
-        jobs: [JOB],
-        perSecond: PER_SECOND,
-        pattern: "even",
-        seconds,
-      },
-    }).done;
+      ...{ driver, targets: [{ url: watching.url }], jobs: [JOB] },
+      ...{ perSecond: PER_SECOND, pattern: "even", seconds },
+    });
     if (!(await group.waitFor(sent, ARRIVE_MS))) throw new Error("the watchers did not get every event");
     return { events: sent, watching: watching.relay.mentions, other: other.relay.mentions };
   });
@@ -59,7 +53,7 @@ async function hubBehindCounter(
 ): Promise<{ url: string; relay: CountingRelay }> {
   const relay = await CountingRelay.open(redisPort, JOB);
   stops.add(() => relay.close());
-  const env = { REDIS_URL: `redis://127.0.0.1:${relay.port}`, JWT_SECRET: SECRET, LOG_LEVEL: "warn" };
+  const env = hubEnv(`redis://127.0.0.1:${relay.port}`);
   const hub = await HubProcess.create({ build, name, env });
   stops.add(() => hub.kill());
   await hub.start();

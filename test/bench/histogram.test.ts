@@ -1,7 +1,6 @@
 import { expect } from "chai";
-import { Histogram } from "../../bench/histogram.ts";
+import { Histogram, pooled } from "../../bench/histogram.ts";
 import { rowOf } from "../../bench/judge.ts";
-import { pooled } from "../../bench/pool.ts";
 
 function histogram(...us: number[]): Histogram {
   const made = Histogram.empty();
