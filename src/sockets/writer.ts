@@ -119,8 +119,8 @@ export class Writer {
     if (!own) socket.write((batch as Batch).buffer);
     else this.#writeAll(batch ? [...own, batch.buffer] : own);
     if (socket.writableLength === 0) return;
-    for (const observer of this.#observers) observer.backlog();
-    if (this.#observers.length === 0 && socket.writableLength > STRANGER_BYTES) socket.destroy();
+    if (this.#observers.length > 0) for (const observer of this.#observers) observer.backlog();
+    else if (socket.writableLength > STRANGER_BYTES) socket.destroy();
   }
 
   /** Forgets what waits, and whatever comes. */

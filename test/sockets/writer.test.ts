@@ -275,11 +275,12 @@ describe("sockets/writer", () => {
 
     it("above twice the limit it is slow: what waits is forgotten", async () => {
       socket.stuck = true;
-      outbox.write(event(1, "x".repeat(9_000)));
+      outbox.write(event(1, "x".repeat(300_000)));
       await turn();
       await turn();
       expect(slow).to.equal(1);
       expect(outbox.write(event(2))).to.equal(false);
+      expect(socket.destroyed, "the connection is its owner's to end").to.equal(false);
     });
 
     it("two namespaces of one connection both hear of it", async () => {
