@@ -27,7 +27,6 @@ export class Appends {
   readonly #store: Pick<Store, "append">;
   /** Of each feed that has a call under way: what waits for its end. */
   readonly #waiting = new Map<string, Append[]>();
-
   readonly #isStale: (since: number) => boolean;
 
   /** `isStale`: whether what was asked for at a moment is too late to be carried out. */
@@ -74,9 +73,12 @@ export class Appends {
 
   /** The process may have stood still since they were asked for, and their senders have gone elsewhere. */
   #fresh(appends: readonly Append[]): Append[] {
-    const isFresh = ({ since }: Append) => !this.#isStale(since);
-    for (const append of appends) if (!isFresh(append)) append.reject(new HubError("unavailable"));
-    return appends.filter(isFresh);
+    const fresh: Append[] = [];
+    for (const append of appends) {
+      if (this.#isStale(append.since)) append.reject(new HubError("unavailable"));
+      else fresh.push(append);
+    }
+    return fresh;
   }
 }
 

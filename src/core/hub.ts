@@ -65,8 +65,8 @@ export interface HubOptions {
   positionIntervalMs: number;
   /** ms that a subscription waits for the store and the bus. */
   timeoutMs: number;
-  /** Watchers that read what they have missed, or how a feed begins, at a time. Default: 256. */
-  maxReplays?: number;
+  /** Watchers that read what they have missed, or how a feed begins, at a time. */
+  maxReplays: number;
   /** ms in which the same part of a log is read once for all who ask; with 0, only who asks in one moment shares. Default: 50. */
   shareMs?: number;
   /** ms between two `presence` events of a job; 0 tells none. */
@@ -102,8 +102,6 @@ const TOUCHES = 4;
 const DEADLINES_MS = 1_000;
 /** How long trainers have to come back after the store was away, or this instance has started. */
 const GRACE_MS = 10_000;
-/** Enough that reads shared by those who wait for them fill the process; few enough that it answers others meanwhile. */
-const REPLAYS = 256;
 const NO_CONNECTIONS = { connections: 0, watchers: 0, trainers: 0, heartbeats: 0 };
 
 export class Hub {
@@ -152,7 +150,7 @@ export class Hub {
     this.#log = log;
     this.#meter = meter;
     this.visits = new Visits(logs.sockets);
-    const { maxReplays = REPLAYS, shareMs = SHARE_MS } = options;
+    const { maxReplays, shareMs = SHARE_MS } = options;
     this.#shares = new Shares(shareMs);
     this.#reads = new Reads(store, this.#shares, shareMs);
     this.#replays = new FairSlots(maxReplays);

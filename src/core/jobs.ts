@@ -5,7 +5,7 @@ import { HubError } from "../protocol/codes.ts";
 import type { JobSummary, SeriesAnswer, SeriesRequest, Snapshot, TenantSnapshot } from "../protocol/types.ts";
 import type { Store } from "../store/store.ts";
 import { jobOf } from "./access.ts";
-import { Shares } from "./shares.ts";
+import type { Shares } from "./shares.ts";
 import { snapshotOf, summaryOf } from "./snapshot.ts";
 
 /** Jobs in a tenant's snapshot. */
@@ -22,7 +22,7 @@ export class Jobs {
   readonly #store: Store;
   readonly #shares: Shares;
 
-  constructor(store: Store, shares = new Shares(0)) {
+  constructor(store: Store, shares: Shares) {
     this.#store = store;
     this.#shares = shares;
   }

@@ -18,11 +18,22 @@ interface Parts {
   point: Point | undefined;
 }
 
+/** Merging costs more than writing, and all who hold the same value get the same event: it is merged for the first. */
+const merges = new WeakMap<FeedEvent, { newer: FeedEvent; result: FeedEvent }>();
+
 /**
  * Field by field, each its newest; a new attempt clears, and an older one changes nothing. The envelope and the position
  * are the newer event's; of progress on a job's feed, `points` holds what both tell of the curves.
  */
 export function merged(older: FeedEvent, newer: FeedEvent): FeedEvent {
+  const before = merges.get(older);
+  if (before?.newer === newer) return before.result;
+  const result = put(older, newer);
+  merges.set(older, { newer, result });
+  return result;
+}
+
+function put(older: FeedEvent, newer: FeedEvent): FeedEvent {
   const before = older instanceof Merged ? older : Merged.of(older);
   const parts = partsOf(newer);
   // Without an attempt it is of the newest.

@@ -66,9 +66,10 @@ export class Shares {
 
   /** Who still waits gets nothing. */
   close(): void {
-    for (const { next, rest } of this.#shares.values()) {
-      clearTimeout(rest);
-      next?.reject(new HubError("unavailable"));
+    for (const share of this.#shares.values()) {
+      clearTimeout(share.rest);
+      share.next?.reject(new HubError("unavailable"));
+      share.next = undefined;
     }
     this.#shares.clear();
   }

@@ -39,7 +39,7 @@ export class Throttle {
       this.#send(event);
       return;
     }
-    this.#held.set(event.key, held ? mergedOnce(held, event) : event);
+    this.#held.set(event.key, held ? merged(held, event) : event);
     if (held) this.#onMerged();
     hold(this);
   }
@@ -89,15 +89,4 @@ function release(throttle: Throttle): void {
   if (holding.size > 0) return;
   clearInterval(timer);
   timer = undefined;
-}
-
-/** Merging costs more than writing, and all who hold the same value get the same event: it is merged for the first. */
-const merges = new WeakMap<FeedEvent, { newer: FeedEvent; result: FeedEvent }>();
-
-function mergedOnce(older: FeedEvent, newer: FeedEvent): FeedEvent {
-  const known = merges.get(older);
-  if (known?.newer === newer) return known.result;
-  const result = merged(older, newer);
-  merges.set(older, { newer, result });
-  return result;
 }

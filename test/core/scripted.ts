@@ -196,6 +196,7 @@ export function scripted({ store: storeOptions, ...rest }: ScriptedOptions = {})
     staleMs: 60_000,
     lostMs: 900_000,
     probeIntervalMs: 1_000,
+    maxReplays: 256,
     // No test waits for others to read with, but those of just that.
     shareMs: 0,
     registry: new MemoryRegistry({ instanceId: "hub-test" }),
