@@ -207,7 +207,7 @@ export function generatorLimit(processes: readonly ProcessFigures[]): string | u
 }
 
 function generator(name: string, say: (line: string) => void): Generator {
-  return new AskedProcess<Orders>(name, PROGRAM, (line) => say(`${name}: ${line}`));
+  return new AskedProcess<Orders>(name, PROGRAM, { say: (line) => say(`${name}: ${line}`) });
 }
 
 function sum(values: readonly number[]): number {

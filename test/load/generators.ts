@@ -7,6 +7,7 @@ const PROGRAM = fileURLToPath(new URL("generator.ts", import.meta.url));
 
 export class GeneratorProcess extends AskedProcess<Orders> {
   constructor(name: string) {
-    super(name, PROGRAM);
+    // As each hub is: five processes that shared one session's part of the processors would be the limit.
+    super(name, PROGRAM, { ownSession: true });
   }
 }

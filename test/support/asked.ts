@@ -31,6 +31,13 @@ interface OpenOrder {
   reject(error: Error): void;
 }
 
+export interface AskedOptions {
+  /** Shows a line of the process. */
+  say?: (line: string) => void;
+  /** In a session of its own (default: in its parent's). Linux shares the processors out among sessions first. */
+  ownSession?: boolean;
+}
+
 export class AskedProcess<Orders extends OrdersOf<Orders>> {
   readonly name: string;
   readonly #child: ChildProcess;
@@ -38,13 +45,12 @@ export class AskedProcess<Orders extends OrdersOf<Orders>> {
   readonly #open = new Map<number, OpenOrder>();
   #orders = 0;
 
-  /** @param say shows a line of the process */
-  constructor(name: string, program: string, say: (line: string) => void = () => {}) {
+  constructor(name: string, program: string, { say, ownSession = false }: AskedOptions = {}) {
     this.name = name;
-    this.#child = fork(program, [name], { execArgv: ["--import", "tsx"] });
+    this.#child = fork(program, [name], { execArgv: ["--import", "tsx"], detached: ownSession });
     const forget = undoAtExit(`process ${this.#child.pid} (${name})`, () => this.#child.kill("SIGKILL"));
     this.#child.on("message", ({ line, ...answer }: OrderAnswer) => {
-      if (line !== undefined) say(line);
+      if (line !== undefined) say?.(line);
       else this.#answered(answer);
     });
     this.#exited = new Promise((resolve) => {
