@@ -152,6 +152,11 @@ export class Feed implements FeedHandler {
     return head.seq > this.#seq ? "behind" : "same";
   }
 
+  /** Where those stand who are subscribed here and have no more to read: what follows will be delivered, or healed. */
+  standing(): Cursor | null {
+    return this.#state === "live" ? this.position() : null;
+  }
+
   position(): Cursor | null {
     return this.#epoch === null ? null : { epoch: this.#epoch, seq: this.#seq };
   }

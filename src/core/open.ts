@@ -25,8 +25,10 @@ export interface ReadOptions {
   limit?: number;
   /** Whether all newest values follow what was missed: one may have been held back, and lie before the cursor. */
   repeat?: boolean;
-  /** Called just before each read that the page may come from. */
+  /** Called just before each read that the page may come from, or when it has been read already. */
   onBegin?: () => void;
+  /** Where the feed stands here, for those who follow it. */
+  standing?: () => Cursor | null;
   /** What begins the feed, at this head or a newer one. */
   snapshot(name: FeedName, head: Cursor): Promise<Gap["snapshot"]>;
 }
@@ -88,7 +90,8 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
   };
   try {
     await within(options.timeoutMs, feed.opened());
-    const { answer, waiting } = await readPage({ ...options, repeat: true, onBegin });
+    const standing = () => feed.standing();
+    const { answer, waiting } = await readPage({ ...options, repeat: true, onBegin, standing });
     const { head } = answer;
     return {
       abandon,
@@ -210,13 +213,22 @@ async function readFirst(options: ReadOptions): Promise<Slice> {
 }
 
 function wanted(
-  { name, filter, limit = LIMITS.pageEvents, onBegin }: ReadOptions,
+  { name, filter, limit = LIMITS.pageEvents, onBegin, standing }: ReadOptions,
   epoch: string | null,
   after: number,
   newestAfter: number,
 ) {
   const streams = streamsOf(name).filter((stream) => concerns(filter, stream));
-  return { epoch, after, limit, bytes: LIMITS.pageBytes, streams, newestAfter, onBegin };
+  return {
+    epoch,
+    after,
+    limit,
+    bytes: LIMITS.pageBytes,
+    streams,
+    newestAfter,
+    onBegin,
+    standing: standing?.(),
+  };
 }
 
 async function snapshotFor({ snapshot, name, filter }: ReadOptions, head: Cursor): Promise<Gap["snapshot"]> {

@@ -19,12 +19,16 @@ import { Slice } from "./slice.ts";
 export interface Wanted extends Required<ReadOptions> {
   /** It has waited for others already. */
   now?: boolean;
-  /** Called just before each read that the page may come from. */
+  /** Called just before each read that the page may come from, or when it has been read already. */
   onBegin?: (() => void) | undefined;
+  /** Where the feed stands at this moment, for those who follow it here. Default: it is not followed. */
+  standing?: Cursor | null | undefined;
 }
 
 /** Where cursors differ, twice a page is read, so that those ahead get a whole one too. */
 const WIDE = 2;
+/** How long a page up to the head is kept for those who come after each other. */
+const KEEP_MS = 2_000;
 
 export class Reads {
   /** Pages that were read from the store. */
@@ -94,6 +98,50 @@ interface Recent {
 /** Then the next page begins with it, so that nobody waits for ever. */
 const MISSES = 2;
 
+/** A page that was read, and what has been cut from it. */
+class Cuts {
+  readonly #page: Page;
+  readonly #options: ReadOptions;
+  readonly #slices = new Map<string, Slice>();
+  readonly #made: Slice["made"] = new Map();
+
+  constructor(page: Page, options: ReadOptions) {
+    this.#page = page;
+    this.#options = options;
+  }
+
+  /** Up to the head, and not only for a cursor that leads nowhere. */
+  get isWhole(): boolean {
+    const { reset, upTo, seq } = this.#page;
+    return !reset && upTo >= seq;
+  }
+
+  /** What somebody would have read himself; `undefined` where it does not reach so far. Nobody asks from before it. */
+  of(asked: Wanted): Slice | undefined {
+    const { after, epoch, limit, bytes, newestAfter } = asked;
+    const key = `${after} ${limit} ${bytes} ${newestAfter} ${epoch}`;
+    let slice = this.#slices.get(key);
+    if (!slice && serves(this.#page, asked)) {
+      slice = new Slice(cutPage(this.#page, asked), this.#made);
+      this.#slices.set(key, slice);
+    }
+    // Events of a stream that he did not ask for have taken the place of his.
+    const isCrowded = slice && slice.page.upTo < slice.page.seq && !sameStreams(asked, this.#options);
+    return isCrowded ? undefined : slice;
+  }
+
+  /** Of a whole page: what somebody would read now, where he who follows the feed stands at its end. */
+  still(asked: Wanted): Slice | undefined {
+    const { epoch, seq } = this.#page;
+    const { after, streams, newestAfter = after } = this.#options;
+    const isNow = asked.standing?.epoch === epoch && asked.standing?.seq === seq;
+    const isAhead = asked.after >= after && asked.newestAfter >= newestAfter;
+    return isNow && isAhead && asked.streams.every((stream) => streams.includes(stream))
+      ? this.of(asked)
+      : undefined;
+  }
+}
+
 class FeedReads {
   readonly #read: (options: ReadOptions) => Promise<Page>;
   readonly #ms: number;
@@ -105,6 +153,7 @@ class FeedReads {
   /** Reads so far, and the last of them that is no longer recent. */
   #begun = 0;
   #past = 0;
+  #kept: { cuts: Cuts; timer: NodeJS.Timeout } | undefined;
   #closed = false;
 
   constructor(read: (options: ReadOptions) => Promise<Page>, ms: number, onIdle: () => void) {
@@ -114,6 +163,11 @@ class FeedReads {
   }
 
   page(wanted: Wanted): Promise<Slice> {
+    const kept = this.#kept?.cuts.still(wanted);
+    if (kept) {
+      wanted.onBegin?.();
+      return Promise.resolve(kept);
+    }
     return new Promise((resolve, reject) => {
       this.#waiting.push({ ...wanted, resolve, reject, misses: 0, begun: this.#begun });
       this.#look();
@@ -123,6 +177,7 @@ class FeedReads {
   close(): void {
     this.#closed = true;
     for (const timer of this.#recent.values()) clearTimeout(timer);
+    clearTimeout(this.#kept?.timer);
     for (const { reject } of this.#waiting) reject(new HubError("unavailable"));
     this.#waiting = [];
   }
@@ -174,7 +229,7 @@ class FeedReads {
     try {
       const page = await this.#read(options);
       recent.to = page.upTo >= page.seq ? Number.POSITIVE_INFINITY : page.upTo - 1;
-      this.#share(page, options, group);
+      this.#share(new Cuts(page, options), group);
     } catch (error) {
       for (const { reject } of group) reject(error);
     } finally {
@@ -195,28 +250,30 @@ class FeedReads {
   }
 
   #endIfIdle(): void {
-    if (this.#underWay + this.#waiting.length + this.#recent.size === 0) this.#onIdle();
+    if (this.#underWay + this.#waiting.length + this.#recent.size > 0 || this.#kept) return;
+    this.#onIdle();
   }
 
-  #share(page: Page, options: ReadOptions, group: readonly Asked[]): void {
-    const slices = new Map<string, Slice>();
-    const made: Slice["made"] = new Map();
+  #share(cuts: Cuts, group: readonly Asked[]): void {
     for (const asked of group) {
-      const { after, epoch, limit, bytes, newestAfter } = asked;
-      const key = `${after} ${limit} ${bytes} ${newestAfter} ${epoch}`;
-      let slice = slices.get(key);
-      if (!slice && serves(page, asked)) {
-        slice = new Slice(cutPage(page, asked), made);
-        slices.set(key, slice);
-      }
-      // Events of a stream that he did not ask for have taken the place of his.
-      const isCrowded = slice && slice.page.upTo < slice.page.seq && !sameStreams(asked, options);
-      if (slice && !isCrowded) asked.resolve(slice);
+      const slice = cuts.of(asked);
+      if (slice) asked.resolve(slice);
       else {
         this.#waiting.push({ ...asked, misses: asked.misses + 1 });
         this.#look();
       }
     }
+    // Who reads without following the feed would not know that it is still the newest.
+    if (cuts.isWhole && !this.#closed && group.some(({ standing }) => standing)) this.#keep(cuts);
+  }
+
+  #keep(cuts: Cuts): void {
+    clearTimeout(this.#kept?.timer);
+    const timer = setTimeout(() => {
+      this.#kept = undefined;
+      this.#endIfIdle();
+    }, KEEP_MS);
+    this.#kept = { cuts, timer };
   }
 }
 

@@ -150,6 +150,56 @@ describe("core/reads", () => {
     expect(begun).to.have.length(3);
   });
 
+  it("a page up to the head serves who comes later, as long as the feed stands at its end", async () => {
+    await lines(8);
+    const [head] = (await hub.store.heads("acme", [JOB])) as [{ epoch: string; seq: number }];
+    const told: string[] = [];
+    const follow = (name: string, after: number, more: Partial<Wanted> = {}) => {
+      const onBegin = () => told.push(name);
+      return page(after, { standing: head, onBegin, ...more }).then((slice) => told.push(seqs(slice).join()));
+    };
+    await follow("first", 4);
+    await follow("same", 4);
+    await follow("ahead", 7);
+    await follow("one stream", 7, { streams: ["log"] });
+    await follow("another history", 7, { epoch: "gone" });
+    expect(begun).to.have.length(1);
+    expect(told).to.deep.equal([
+      ...["first", "5,6,7,8,9", "same", "5,6,7,8,9", "ahead", "8,9", "one stream", "8,9"],
+      ...["another history", ""],
+    ]);
+    const others = [
+      follow("from before", 2),
+      follow("all newest", 6, { newestAfter: 0 }),
+      follow("not followed", 4, { standing: null }),
+      follow("of another history", 4, { standing: { epoch: "new", seq: head.seq } }),
+      follow("further on", 4, { standing: { ...head, seq: head.seq + 1 } }),
+    ];
+    expect(told, "none at once").to.have.length(10);
+    await pass(SHARE_MS);
+    await Promise.all(others);
+    expect(begun).to.have.length(2);
+  });
+
+  it("a page is not kept for long, nor where it ends before the head, nor for those who do not follow", async () => {
+    await lines(39);
+    const standing = (await hub.store.heads("acme", [JOB]))[0] as { epoch: string; seq: number };
+    const again = async (after: number, ms: number, own: typeof standing | null) => {
+      await page(after, { standing: own });
+      await pass(ms);
+      const before = begun.length;
+      await page(after, { standing });
+      return begun.length - before;
+    };
+    expect(await again(35, 1_999, standing)).to.equal(0);
+    await pass(1);
+    expect(await again(35, 2_000, standing)).to.equal(1);
+    await pass(2_000);
+    expect(await again(20, SHARE_MS, standing)).to.equal(1);
+    await pass(2_000);
+    expect(await again(35, SHARE_MS, null)).to.equal(1);
+  });
+
   it("a read that fails fails for those who share it, and the next is made anew", async () => {
     await lines(2);
     hub.store.around = () => {
@@ -197,6 +247,7 @@ describe("core/reads", () => {
     limit: fc.constantFrom(1, 3, LIMIT),
     bytes: fc.constantFrom(1, 1_000, 100_000),
     streams: fc.constantFrom<Wanted["streams"]>(BOTH, BOTH, ["events"], ["log"]),
+    follows: fc.boolean(),
   });
   const steps = fc.oneof(
     { weight: 5, arbitrary: fc.record({ ask: fc.array(asks, { minLength: 1, maxLength: 8 }) }) },
@@ -234,6 +285,7 @@ describe("core/reads", () => {
                 const own = {
                   ...wanted(Math.floor(ask.cursor * head), ask),
                   epoch: ask.epoch === "own" ? epoch : ask.epoch === "any" ? null : ask.epoch,
+                  standing: ask.follows ? { epoch, seq: head } : null,
                 };
                 const known = head;
                 answers.push(reads.page(JOB, own).then((slice) => check(slice, own, known, epoch)));
