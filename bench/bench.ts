@@ -8,7 +8,7 @@ import type { System } from "./system.ts";
 import { type ClientName, type ExternalPeer, externalPeer, peers, REFERENCES, trainwire } from "./systems.ts";
 
 const ALTERNATIONS = 9;
-const QUICK_ALTERNATIONS = 3;
+const QUICK_ALTERNATIONS = 2;
 
 export interface BenchOptions {
   measures: readonly Measure[];

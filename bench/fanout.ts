@@ -22,7 +22,7 @@ interface Size {
 }
 
 const FULL: Size = { watchers: 1_000, sliceMs: 600 };
-const QUICK: Size = { watchers: 1_000, sliceMs: 200 };
+const QUICK: Size = { watchers: 1_000, sliceMs: 150 };
 
 export const fanout: Measure = {
   name: "fanout",

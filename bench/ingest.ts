@@ -18,8 +18,8 @@ import { TENANT } from "./token.ts";
 const PROGRAM = fileURLToPath(new URL("flood-program.ts", import.meta.url));
 const PREFIX = "bench-ingest";
 const JOBS = Array.from({ length: 10 }, (_, i) => `ingest-${i}`);
-const SECONDS = { full: 1, quick: 0.4 } as const;
-const WARM_SECONDS = 0.8;
+const SECONDS = { full: 1, quick: 0.3 } as const;
+const WARM_SECONDS = 0.5;
 /** What a flood may take beyond its time. */
 const MARGIN_MS = 20_000;
 /** Of a core. Above it not the hub is what limits. */

@@ -13,15 +13,10 @@ const JOBS = Array.from({ length: 10 }, (_, i) => `latency-${i + 1}`);
 const WATCHERS_PER_JOB = 20;
 const US_PER_MS = 1_000;
 
-/** The ramp: events a second of all jobs. */
-const FIRST_RATE = 400;
+/** Where the ramp ends at the latest, events a second of all jobs. */
 const HIGHEST_RATE = 100_000;
-const STEP = 1.5;
 /** What no longer counts as carrying the load. */
 const SATURATED = { p99Us: 50_000, busiest: 0.95 } as const;
-
-/** Of a rate that seems too high: somebody else on the machine is no saturation. */
-const RAMP_ATTEMPTS = 3;
 
 const BURST = 10;
 type LoadName = "calm" | "rush";
@@ -40,14 +35,34 @@ interface Size {
   /** Before the first turn, of each system and load: V8 compiles what has run some thousand times. */
   warmSeconds: number;
   rampSeconds: number;
+  /** How many of the references are asked what they carry; of these it is the better one that counts. */
+  ramped: number;
+  /** Events a second of all jobs that it begins with, and by what each step has more. */
+  rampFrom: number;
+  rampBy: number;
+  /** Of a rate that seems too high: somebody else on the machine is no saturation. */
+  rampAttempts: number;
   /** How often the last step of the ramp is halved. */
   halvings: number;
   /** At a turn, while others are on the machine. */
   attempts: number;
 }
 
-const FULL: Size = { seconds: 0.8, warmSeconds: 4, rampSeconds: 0.5, halvings: 2, attempts: 2 };
-const QUICK: Size = { seconds: 0.4, warmSeconds: 0.5, rampSeconds: 0.3, halvings: 1, attempts: 1 };
+const FULL: Size = {
+  ...{ seconds: 0.8, warmSeconds: 4, attempts: 2 },
+  ...{
+    rampSeconds: 0.5,
+    ramped: Number.POSITIVE_INFINITY,
+    rampFrom: 400,
+    rampBy: 1.5,
+    rampAttempts: 3,
+    halvings: 2,
+  },
+};
+const QUICK: Size = {
+  ...{ seconds: 0.25, warmSeconds: 0.4, attempts: 1 },
+  ...{ rampSeconds: 0.2, ramped: 1, rampFrom: 3_000, rampBy: 1.6, rampAttempts: 1, halvings: 0 },
+};
 
 const KEYS = ["latency", "latency_p99", "latency_p99_ms", "latency_burst"] as const;
 type Key = (typeof KEYS)[number];
@@ -141,7 +156,7 @@ async function saturationOf(
 ): Promise<number> {
   const how = pattern === "even" ? "one by one" : `in bursts of ${BURST}`;
   let most = 0;
-  for (const name of references) {
+  for (const name of references.slice(0, size.ramped)) {
     const traffic = all.get(name);
     if (!traffic) continue;
     const carried = await carriedBy(traffic, pattern, size, say);
@@ -150,19 +165,19 @@ async function saturationOf(
     );
     most = Math.max(most, carried);
   }
-  if (most === 0) throw new Error(`no reference carries ${FIRST_RATE} events a second`);
+  if (most === 0) throw new Error(`no reference carries ${size.rampFrom} events a second`);
   return most;
 }
 
 async function carriedBy(
   traffic: Traffic,
   pattern: Load["pattern"],
-  { rampSeconds, halvings }: Size,
+  { rampSeconds, rampFrom, rampBy, rampAttempts, halvings }: Size,
   say: Bench["say"],
 ): Promise<number> {
   const carries = async (rate: number) => {
     const load: Load = { perSecond: rate / JOBS.length, pattern, seconds: rampSeconds };
-    for (let attempt = 0; attempt < RAMP_ATTEMPTS; attempt++) {
+    for (let attempt = 0; attempt < rampAttempts; attempt++) {
       const played = await traffic.play(load);
       say(
         `${traffic.name}, ${Math.round(rate)} a second: ${lineOf(played.watchers.latency)} (${shareOf(played)})`,
@@ -171,8 +186,8 @@ async function carriedBy(
     }
     return false;
   };
-  let [good, bad] = [0, FIRST_RATE];
-  while (bad < HIGHEST_RATE && (await carries(bad))) [good, bad] = [bad, bad * STEP];
+  let [good, bad] = [0, rampFrom];
+  while (bad < HIGHEST_RATE && (await carries(bad))) [good, bad] = [bad, bad * rampBy];
   for (let i = 0; i < halvings && good > 0; i++) {
     const middle = Math.sqrt(good * bad);
     if (await carries(middle)) good = middle;

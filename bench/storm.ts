@@ -24,8 +24,8 @@ interface Size {
 }
 
 const FULL: Size = { watchers: 5_000, jobs: 50, generators: 2, rounds: (alternations) => alternations };
-/** Of two seconds each, most of them the back-off. */
-const QUICK: Size = { watchers: 500, jobs: 10, generators: 1, rounds: () => 2 };
+/** Two seconds, most of them the back-off. */
+const QUICK: Size = { watchers: 500, jobs: 10, generators: 1, rounds: () => 1 };
 const BEHIND = 100;
 const BATCH = 50;
 /** What the hub promises: reads of a feed within this share one. */

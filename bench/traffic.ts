@@ -21,7 +21,7 @@ const US_PER_S = 1_000_000;
 /** Cores of others. Above it their work is in the figures. */
 const NEIGHBOURS_LIMIT = 0.2;
 /** Each job's first events: rooms and channels are joined, and code runs that never ran before. */
-const WARM = { perSecond: 20, pattern: "even", seconds: 0.5 } as const;
+const WARM = { perSecond: 40, pattern: "even", seconds: 0.25 } as const;
 
 /** Of each system; who cannot be two is left out. */
 const INSTANCES = 2;
@@ -157,7 +157,7 @@ export async function openTraffic(
   return all;
 }
 
-function neighboursLimit(share: number): string | undefined {
+export function neighboursLimit(share: number): string | undefined {
   if (share <= NEIGHBOURS_LIMIT) return undefined;
   return `other programs took ${Math.round(share * 100)} % of a core`;
 }

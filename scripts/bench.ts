@@ -30,9 +30,9 @@ interface Options {
 const program = new Command("bench")
   .description("Measures Trainwire beside its peers, in alternation, and holds it against its targets.")
   .argument("[measures...]", `which: ${NAMES}; default: all of them`, measureNamed, [])
-  .option("--quick", "everything in a minute: small numbers, few rounds, the references only")
+  .option("--quick", "a minute: small numbers, few rounds, the references only; without slow and scale")
   .option("--json", "the last line is one object, a key for each target; progress goes to standard error")
-  .option("--rounds <n>", "alternations; default: 9, or 3 with --quick", whole)
+  .option("--rounds <n>", "alternations; default: 9, or 2 with --quick", whole)
   .addOption(
     new Option(
       "--client <driver>",
