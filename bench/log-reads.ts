@@ -2,6 +2,9 @@
  * How often the log of each job was read, from what Redis' MONITOR tells. A read is a script, or a plain command, in which
  * Redis reads one of the job's streams and appends nothing: however the hub goes about it, it cannot read without that.
  */
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { createInterface } from "node:readline";
 import type { Redis } from "ioredis";
 
 const STREAM = /:job:([A-Za-z0-9_.-]+):(?:events|log)$/;
@@ -9,6 +12,9 @@ const READS = new Set(["xrange", "xrevrange", "xread"]);
 const WRITES = new Set(["xadd", "xtrim", "xdel", "xsetid"]);
 /** As MONITOR names a command that a script runs. */
 const SCRIPT = "lua";
+/** `+<seconds> [<database> <source>] "<word>" …`, quotes and what is no printable character escaped. */
+const LINE = /^\+(\d+\.\d+) \[\d+ ([^\]]+)\] (.*)$/;
+const WORD = /"((?:[^"\\]|\\.)*)"/g;
 
 /** What a client's call has done to streams so far. */
 interface Call {
@@ -55,39 +61,60 @@ export class LogReads {
   }
 }
 
-/** The reads of what happens while it looks on. */
+/**
+ * The reads of what happens while it looks on. On a connection of its own: ioredis takes the first of these lines for an
+ * answer where they come together with that to MONITOR (6.0.0).
+ */
 export class Monitor {
-  readonly #client: Redis;
+  readonly #socket: Socket;
   readonly #redis: Redis;
   readonly #reads = new LogReads();
   #ended = "";
   #onEnd: (() => void) | undefined;
 
-  private constructor(client: Redis, redis: Redis) {
-    this.#client = client;
+  private constructor(socket: Socket, redis: Redis) {
+    this.#socket = socket;
     this.#redis = redis;
-    client.on("monitor", (time: string, words: string[], source: string) => {
-      if (this.#ended !== "" && words[1] === this.#ended) this.#onEnd?.();
-      else this.#reads.add(Number(time), words, source);
-    });
   }
 
   /** From now on; `stop` it. */
   static async start(redis: Redis): Promise<Monitor> {
-    return new Monitor(await redis.monitor(), redis);
+    const { host, port } = redis.options;
+    const socket = connect(port as number, host);
+    try {
+      await once(socket, "connect");
+      const monitor = new Monitor(socket, redis);
+      const lines = createInterface(socket);
+      socket.write("MONITOR\r\n");
+      const [first] = await once(lines, "line");
+      if (first !== "+OK") throw new Error(`MONITOR: ${first}`);
+      lines.on("line", (line: string) => monitor.#add(line));
+      return monitor;
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+  }
+
+  #add(line: string): void {
+    const [, time, source = "", rest = ""] = LINE.exec(line) ?? [];
+    const words = Array.from(rest.matchAll(WORD), ([, word]) => word as string);
+    if (this.#ended !== "" && words[1] === this.#ended) this.#onEnd?.();
+    else this.#reads.add(Number(time), words, source);
   }
 
   /** Job → when its log was read, ms. All that Redis was asked before this call is counted. */
   async stop(): Promise<ReadonlyMap<string, readonly number[]>> {
     this.#ended = `the end, ${process.hrtime.bigint()}`;
     try {
-      const seen = new Promise<void>((resolve) => {
+      const seen = new Promise<void>((resolve, reject) => {
         this.#onEnd = resolve;
+        this.#socket.once("close", () => reject(new Error("Redis has closed the connection of MONITOR")));
       });
       await this.#redis.echo(this.#ended);
       await seen;
     } finally {
-      this.#client.disconnect();
+      this.#socket.destroy();
     }
     return this.#reads.times();
   }

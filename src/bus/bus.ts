@@ -33,6 +33,8 @@ export interface FeedHandler {
   unreadable(): void;
   /** The subscription is in force (again): what was published before may be missing. */
   subscribed(): void;
+  /** The subscription has ended, and nothing comes until it is `subscribed()` again. */
+  unsubscribed(): void;
 }
 
 /**

@@ -48,6 +48,9 @@ export class RedisBus implements Bus {
     this.#probeChannel = keys.probe(`${instanceId}.${randomBytes(6).toString("hex")}`);
     this.#onError = onError;
     this.#client.on("smessage", (channel: string, message: string) => this.#receive(channel, message));
+    this.#client.on("close", () => {
+      for (const handler of this.#handlers.values()) this.#guard(() => handler.unsubscribed());
+    });
     this.#client.on("ready", () => {
       void this.#awaitProbes();
       for (const channel of this.#handlers.keys()) this.#subscribe(channel);

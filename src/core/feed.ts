@@ -70,6 +70,8 @@ export class Feed implements FeedHandler {
   #epoch: string | null = null;
   #seq = 0;
   #state: "opening" | "live" | "healing" | "closed" = "opening";
+  /** Nothing comes at the moment. */
+  #isCut = false;
   /** Something came up while healing that the present read may not cover. */
   #again = false;
   #buffer: FeedEvent[] = [];
@@ -136,7 +138,12 @@ export class Feed implements FeedHandler {
     this.heal("unreadable");
   }
 
+  unsubscribed(): void {
+    this.#isCut = true;
+  }
+
   subscribed(): void {
+    this.#isCut = false;
     this.heal(this.#state === "opening" ? "opening" : "renewed");
   }
 
@@ -154,7 +161,7 @@ export class Feed implements FeedHandler {
 
   /** Where those stand who are subscribed here and have no more to read: what follows will be delivered, or healed. */
   standing(): Cursor | null {
-    return this.#state === "live" ? this.position() : null;
+    return this.#state === "live" && !this.#isCut ? this.position() : null;
   }
 
   position(): Cursor | null {

@@ -5,7 +5,9 @@
  * his last page ended, or far from everybody else, never waits.
  *
  * Every read begins after all who share it have asked, and they are told when. So a shared page is what a read of one's
- * own would have been in that moment, and what holds for that holds for it.
+ * own would have been in that moment, and what holds for that holds for it. A page up to the head also serves who asks
+ * later, as long as the feed stands where the page ends: whoever then goes on from there is where all who follow it are.
+ * The store may know more by then, so only whoever is behind that page, in its history, is served so.
  */
 import { type FeedName, feedId } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
@@ -27,8 +29,13 @@ export interface Wanted extends Required<ReadOptions> {
 
 /** Where cursors differ, twice a page is read, so that those ahead get a whole one too. */
 const WIDE = 2;
-/** How long a page up to the head is kept for those who come after each other. */
+/** How long a page up to the head is kept for those who come after each other, and of how many feeds. */
 const KEEP_MS = 2_000;
+const KEPT = 256;
+/** Newest values of a page that is kept: the limits of a page do not count them. */
+const KEPT_NEWEST = 256;
+/** Cuts of one page that are kept for the next one who asks for the same. */
+const SLICES = 64;
 
 export class Reads {
   /** Pages that were read from the store. */
@@ -37,6 +44,9 @@ export class Reads {
   readonly #ms: number;
   readonly #shares: Shares;
   readonly #feeds = new Map<string, FeedReads>();
+  /** Of each feed the last page up to its head, the oldest first. */
+  readonly #kept = new Map<string, Cuts>();
+  #forgetting: NodeJS.Timeout | undefined;
 
   /** `shares` is the caller's to close. With `ms` 0, only those who ask in the same moment share a page. */
   constructor(store: Pick<Store, "read" | "heads" | "tail">, shares: Shares, ms = SHARE_MS) {
@@ -48,16 +58,43 @@ export class Reads {
   /** What follows a cursor. */
   page(name: FeedName, wanted: Wanted): Promise<Slice> {
     const id = feedId(name);
+    const kept = this.#kept.get(id)?.still(wanted);
+    if (kept) {
+      wanted.onBegin?.();
+      return Promise.resolve(kept);
+    }
     let feed = this.#feeds.get(id);
     if (!feed) {
       const read = (options: ReadOptions) => {
         this.pages++;
         return this.#store.read(name, options);
       };
-      feed = new FeedReads(read, this.#ms, () => this.#feeds.delete(id));
+      feed = new FeedReads({
+        ...{ read, ms: this.#ms },
+        onRead: (cuts) => this.#keep(id, cuts),
+        onIdle: () => this.#feeds.delete(id),
+      });
       this.#feeds.set(id, feed);
     }
     return feed.page(wanted);
+  }
+
+  #keep(id: string, cuts: Cuts): void {
+    const before = this.#kept.get(id);
+    const hasMoved = before && !before.endsAs(cuts);
+    if (hasMoved) this.#kept.delete(id);
+    if (!cuts.mayBeKept || (before && !hasMoved && before.covers(cuts.options))) return;
+    this.#kept.delete(id);
+    this.#kept.set(id, cuts);
+    const [oldest] = this.#kept.keys();
+    if (this.#kept.size > KEPT) this.#kept.delete(oldest as string);
+    this.#forgetting ??= setTimeout(() => this.#forget(), KEEP_MS);
+  }
+
+  #forget(): void {
+    this.#forgetting = undefined;
+    for (const [id, cuts] of this.#kept) if (cuts.isOld) this.#kept.delete(id);
+    if (this.#kept.size > 0) this.#forgetting = setTimeout(() => this.#forget(), KEEP_MS);
   }
 
   /** Where the feed stands; `undefined`: it is not there. */
@@ -76,6 +113,8 @@ export class Reads {
   close(): void {
     for (const feed of this.#feeds.values()) feed.close();
     this.#feeds.clear();
+    clearTimeout(this.#forgetting);
+    this.#kept.clear();
   }
 }
 
@@ -100,52 +139,80 @@ const MISSES = 2;
 
 /** A page that was read, and what has been cut from it. */
 class Cuts {
+  readonly options: ReadOptions;
   readonly #page: Page;
-  readonly #options: ReadOptions;
   readonly #slices = new Map<string, Slice>();
   readonly #made: Slice["made"] = new Map();
+  readonly #since = Date.now();
 
   constructor(page: Page, options: ReadOptions) {
+    this.options = options;
     this.#page = page;
-    this.#options = options;
   }
 
-  /** Up to the head, and not only for a cursor that leads nowhere. */
-  get isWhole(): boolean {
-    const { reset, upTo, seq } = this.#page;
-    return !reset && upTo >= seq;
+  /** Up to the head, not only for a cursor that leads nowhere, and not large. */
+  get mayBeKept(): boolean {
+    const { reset, upTo, seq, newest } = this.#page;
+    return !reset && upTo >= seq && newest.length <= KEPT_NEWEST;
+  }
+
+  /** Not by a timer alone: the process may have stood still. */
+  get isOld(): boolean {
+    return Date.now() - this.#since >= KEEP_MS;
+  }
+
+  /** Whether both were read where the feed stood at the same position. */
+  endsAs(other: Cuts): boolean {
+    return this.#page.epoch === other.#page.epoch && this.#page.seq === other.#page.seq;
+  }
+
+  /** Whether it has, up to its end, all that these ask for. */
+  covers({ after, newestAfter = after, streams }: ReadOptions): boolean {
+    const own = this.options;
+    const isBefore = own.after <= after && (own.newestAfter ?? own.after) <= newestAfter;
+    return isBefore && !this.isOld && streams.every((stream) => own.streams.includes(stream));
   }
 
   /** What somebody would have read himself; `undefined` where it does not reach so far. Nobody asks from before it. */
   of(asked: Wanted): Slice | undefined {
     const { after, epoch, limit, bytes, newestAfter } = asked;
-    const key = `${after} ${limit} ${bytes} ${newestAfter} ${epoch}`;
+    const key = JSON.stringify([after, limit, bytes, newestAfter, epoch]);
     let slice = this.#slices.get(key);
     if (!slice && serves(this.#page, asked)) {
       slice = new Slice(cutPage(this.#page, asked), this.#made);
-      this.#slices.set(key, slice);
+      if (this.#slices.size < SLICES) this.#slices.set(key, slice);
     }
     // Events of a stream that he did not ask for have taken the place of his.
-    const isCrowded = slice && slice.page.upTo < slice.page.seq && !sameStreams(asked, this.#options);
+    const isCrowded = slice && slice.page.upTo < slice.page.seq && !sameStreams(asked, this.options);
     return isCrowded ? undefined : slice;
   }
 
-  /** Of a whole page: what somebody would read now, where he who follows the feed stands at its end. */
+  /**
+   * Of a page that is kept: what somebody would read now, where he who follows the feed stands at its end. Never for a
+   * cursor beyond it: the feed here may not have heard yet of what that one has.
+   */
   still(asked: Wanted): Slice | undefined {
     const { epoch, seq } = this.#page;
-    const { after, streams, newestAfter = after } = this.#options;
-    const isNow = asked.standing?.epoch === epoch && asked.standing?.seq === seq;
-    const isAhead = asked.after >= after && asked.newestAfter >= newestAfter;
-    return isNow && isAhead && asked.streams.every((stream) => streams.includes(stream))
-      ? this.of(asked)
-      : undefined;
+    const { standing } = asked;
+    const isNow = standing?.epoch === epoch && standing?.seq === seq && !asked.now;
+    const isBehind = asked.after <= seq && (asked.epoch === null || asked.epoch === epoch);
+    return isNow && isBehind && this.covers(asked) ? this.of(asked) : undefined;
   }
 }
 
+interface FeedReadsOptions {
+  read: (options: ReadOptions) => Promise<Page>;
+  ms: number;
+  /** Told of every page before those who share it. */
+  onRead: (cuts: Cuts) => void;
+  onIdle: () => void;
+}
+
 class FeedReads {
-  readonly #read: (options: ReadOptions) => Promise<Page>;
+  readonly #read: FeedReadsOptions["read"];
   readonly #ms: number;
-  readonly #onIdle: () => void;
+  readonly #onRead: FeedReadsOptions["onRead"];
+  readonly #onIdle: FeedReadsOptions["onIdle"];
   #waiting: Asked[] = [];
   readonly #recent = new Map<Recent, NodeJS.Timeout>();
   #underWay = 0;
@@ -153,21 +220,16 @@ class FeedReads {
   /** Reads so far, and the last of them that is no longer recent. */
   #begun = 0;
   #past = 0;
-  #kept: { cuts: Cuts; timer: NodeJS.Timeout } | undefined;
   #closed = false;
 
-  constructor(read: (options: ReadOptions) => Promise<Page>, ms: number, onIdle: () => void) {
+  constructor({ read, ms, onRead, onIdle }: FeedReadsOptions) {
     this.#read = read;
     this.#ms = ms;
+    this.#onRead = onRead;
     this.#onIdle = onIdle;
   }
 
   page(wanted: Wanted): Promise<Slice> {
-    const kept = this.#kept?.cuts.still(wanted);
-    if (kept) {
-      wanted.onBegin?.();
-      return Promise.resolve(kept);
-    }
     return new Promise((resolve, reject) => {
       this.#waiting.push({ ...wanted, resolve, reject, misses: 0, begun: this.#begun });
       this.#look();
@@ -177,7 +239,6 @@ class FeedReads {
   close(): void {
     this.#closed = true;
     for (const timer of this.#recent.values()) clearTimeout(timer);
-    clearTimeout(this.#kept?.timer);
     for (const { reject } of this.#waiting) reject(new HubError("unavailable"));
     this.#waiting = [];
   }
@@ -229,7 +290,9 @@ class FeedReads {
     try {
       const page = await this.#read(options);
       recent.to = page.upTo >= page.seq ? Number.POSITIVE_INFINITY : page.upTo - 1;
-      this.#share(new Cuts(page, options), group);
+      const cuts = new Cuts(page, options);
+      if (!this.#closed) this.#onRead(cuts);
+      this.#share(cuts, group);
     } catch (error) {
       for (const { reject } of group) reject(error);
     } finally {
@@ -250,8 +313,7 @@ class FeedReads {
   }
 
   #endIfIdle(): void {
-    if (this.#underWay + this.#waiting.length + this.#recent.size > 0 || this.#kept) return;
-    this.#onIdle();
+    if (this.#underWay + this.#waiting.length + this.#recent.size === 0) this.#onIdle();
   }
 
   #share(cuts: Cuts, group: readonly Asked[]): void {
@@ -263,17 +325,6 @@ class FeedReads {
         this.#look();
       }
     }
-    // Who reads without following the feed would not know that it is still the newest.
-    if (cuts.isWhole && !this.#closed && group.some(({ standing }) => standing)) this.#keep(cuts);
-  }
-
-  #keep(cuts: Cuts): void {
-    clearTimeout(this.#kept?.timer);
-    const timer = setTimeout(() => {
-      this.#kept = undefined;
-      this.#endIfIdle();
-    }, KEEP_MS);
-    this.#kept = { cuts, timer };
   }
 }
 

@@ -4,6 +4,7 @@ import type { Bus, FeedEvent, FeedHandler, FeedName } from "../../src/bus/bus.ts
 export class Recorder implements FeedHandler {
   readonly received: FeedEvent[] = [];
   subscriptions = 0;
+  cuts = 0;
   unreadables = 0;
   readonly #waiting = new Set<() => void>();
 
@@ -19,6 +20,11 @@ export class Recorder implements FeedHandler {
 
   subscribed(): void {
     this.subscriptions++;
+    this.#wake();
+  }
+
+  unsubscribed(): void {
+    this.cuts++;
     this.#wake();
   }
 

@@ -100,11 +100,14 @@ for (const [name, server] of [
       });
     });
 
-    it("a subscription whose connection was cut is told when it is in force again, for each feed", async () => {
+    it("a subscription whose connection was cut is told, and when it is in force again, for each feed", async () => {
       const heard = await Promise.all([listen(subject.bus, FEED), listen(subject.bus, TENANT_FEED)]);
       for (let round = 1; round <= 3; round++) {
         await subject.raw.call("CLIENT", "KILL", "TYPE", "pubsub");
-        for (const one of heard) await one.until(({ subscriptions }) => subscriptions > round);
+        for (const one of heard) {
+          await one.until(({ subscriptions }) => subscriptions > round);
+          expect(one.cuts).to.equal(round);
+        }
         const { position } = await subject.store.append(FEED, [log()], created());
         await heard[0].reach(position?.seq as number);
       }

@@ -136,6 +136,18 @@ describe("core/feed", () => {
     expect(watcher.seqs).to.deep.equal([2, 3]);
   });
 
+  it("says where it stands while it is complete, and not while it is cut off or heals", async () => {
+    await begin();
+    const feed = hub.hub.feeds.get(JOB);
+    expect(feed.standing()).to.deep.equal(feed.position());
+    feed.unsubscribed();
+    expect(feed.standing()).to.equal(null);
+    feed.subscribed();
+    expect(feed.standing(), "healing").to.equal(null);
+    await settle();
+    expect(feed.standing()).to.deep.equal(feed.position());
+  });
+
   it("is not misled by a message of an older epoch", async () => {
     await begin();
     const stale: FeedEvent = { ...(hub.bus.history()[0] as FeedEvent), epoch: "older", seq: 2 };

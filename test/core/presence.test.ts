@@ -50,7 +50,7 @@ describe("core/presence", () => {
         if (type === "presence") told.push({ users: [], ...data, at: performance.now() });
       }
     };
-    bus.hold(JOB, { events, unreadable() {}, subscribed() {} });
+    bus.hold(JOB, { events, unreadable() {}, subscribed() {}, unsubscribed() {} });
     await exist(JOB);
   });
   afterEach(async () => {
@@ -149,6 +149,7 @@ describe("core/presence", () => {
       events: (events) => all.push(...events.map(({ seq }) => seq)),
       unreadable() {},
       subscribed() {},
+      unsubscribed() {},
     });
     let appends = 0;
     const counting: Pick<Store, "append"> = {
