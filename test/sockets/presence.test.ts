@@ -1,7 +1,13 @@
 /** `presence`: who watches a job, by the verb, over HTTP, and as events, on one hub and on two. */
 import { expect } from "chai";
 import { Redis } from "ioredis";
-import type { DeliveredEvent, PresenceAnswer, PublishedEvent } from "../../src/protocol/types.ts";
+import type {
+  DeliveredEvent,
+  Gap,
+  Presence,
+  PresenceAnswer,
+  PublishedEvent,
+} from "../../src/protocol/types.ts";
 import { request } from "../http/request.ts";
 import {
   line,
@@ -18,9 +24,18 @@ const env = { TRAINWIRE_PRESENCE_INTERVAL_MS: "100", TRAINWIRE_INSTANCE_TIMEOUT_
 const asked = (client: TestClient, job_id = JOB) => client.good<PresenceAnswer>("presence", { job_id });
 const has = (client: TestClient, watchers: number, users?: string) =>
   client.until(`${watchers} watchers`, () => {
-    const last = client.all<DeliveredEvent<"presence">>("presence").at(-1)?.data;
+    const last = client.received.flatMap(presencesIn).at(-1);
     return last?.watchers === watchers && (users === undefined || last.users?.join(" ") === users);
   });
+
+/** Told as an event, or, after a gap, in its snapshot. */
+function presencesIn({ name, value }: TestClient["received"][number]): Presence[] {
+  if (name === "presence") return [(value as DeliveredEvent<"presence">).data];
+  if (name !== "gap") return [];
+  const { snapshot } = value as Gap;
+  const newest = snapshot && "newest" in snapshot ? (snapshot.newest as DeliveredEvent[]) : [];
+  return newest.filter(({ type }) => type === "presence").map(({ data }) => data as Presence);
+}
 
 for (const [kind, options] of [
   ["in memory", { redis: "memory" }],
