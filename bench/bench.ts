@@ -14,7 +14,7 @@ export interface BenchOptions {
   measures: readonly Measure[];
   /** Small numbers, few rounds, and of the peers only the references and external ones. */
   quick: boolean;
-  /** Default: 9, or 3 when quick. */
+  /** Default: 9, or 2 when quick. */
   alternations?: number;
   externals: readonly ExternalPeer[];
   /** What watches and publishes at Trainwire. Default: `trainwire`. */

@@ -219,16 +219,8 @@ function wanted(
   newestAfter: number,
 ) {
   const streams = streamsOf(name).filter((stream) => concerns(filter, stream));
-  return {
-    epoch,
-    after,
-    limit,
-    bytes: LIMITS.pageBytes,
-    streams,
-    newestAfter,
-    onBegin,
-    standing: standing?.(),
-  };
+  const bounds = { limit, bytes: LIMITS.pageBytes };
+  return { epoch, after, ...bounds, streams, newestAfter, onBegin, standing: standing?.() };
 }
 
 async function snapshotFor({ snapshot, name, filter }: ReadOptions, head: Cursor): Promise<Gap["snapshot"]> {

@@ -81,10 +81,9 @@ export class Reads {
 
   #keep(id: string, cuts: Cuts): void {
     const before = this.#kept.get(id);
-    const hasMoved = before && !before.endsAs(cuts);
-    if (hasMoved) this.#kept.delete(id);
-    if (!cuts.mayBeKept || (before && !hasMoved && before.covers(cuts.options))) return;
+    if (before?.endsAs(cuts) && (!cuts.mayBeKept || before.covers(cuts.options))) return;
     this.#kept.delete(id);
+    if (!cuts.mayBeKept) return;
     this.#kept.set(id, cuts);
     const [oldest] = this.#kept.keys();
     if (this.#kept.size > KEPT) this.#kept.delete(oldest as string);
