@@ -65,7 +65,7 @@ export class AllJobs {
   /** Finds the jobs. Then `page` reads the answers, one page a call. */
   async begin(since: Record<string, Cursor> | undefined): Promise<void> {
     this.#resumes = since !== undefined;
-    this.#tenant = await this.#hub.listen(this.#identity, {
+    this.#tenant = await this.#hub.replays.listen(this.#identity, {
       deliver: (event) => this.#hear(event),
       gap: () => void this.#rescan(),
       position() {},
@@ -105,7 +105,7 @@ export class AllJobs {
 
   #leave(jobId: string): void {
     const subscription = this.#following.get(jobId);
-    if (subscription instanceof Subscription) this.#hub.leave(subscription);
+    if (subscription instanceof Subscription) this.#hub.feeds.leave(subscription);
     this.#following.delete(jobId);
   }
 
@@ -191,7 +191,7 @@ export class AllJobs {
 
   close(): void {
     this.#closed = true;
-    if (this.#tenant) this.#hub.leave(this.#tenant);
+    if (this.#tenant) this.#hub.feeds.leave(this.#tenant);
     for (const jobId of [...this.#following.keys()]) this.#leave(jobId);
     this.#pending.clear();
   }
@@ -200,7 +200,7 @@ export class AllJobs {
   async #open(jobId: string, since: Cursor | undefined): Promise<Opening | undefined> {
     const request = { ...this.#asked, job_id: jobId, ...(since ? { since } : this.#history) };
     try {
-      return await this.#hub.open(this.#identity, request, this.#subscriber);
+      return await this.#hub.replays.open(this.#identity, request, this.#subscriber);
     } catch (error) {
       if (error instanceof HubError && error.code === "job_not_found") return undefined;
       throw error;

@@ -3,8 +3,7 @@
 import type { JobName } from "../bus/bus.ts";
 import { feedId } from "../bus/bus.ts";
 import type { CommandUpdate } from "../protocol/types.ts";
-import type {} from "../store/registry.ts";
-import { type FollowOptions, follow } from "./open.ts";
+import { follow, type OpenContext } from "./open.ts";
 import type { Subscription } from "./subscription.ts";
 
 export interface CommandListener {
@@ -18,13 +17,11 @@ interface Followed {
   readonly opened: Promise<Subscription>;
 }
 
-type Opens = Omit<FollowOptions, "name" | "filter" | "subscriber">;
-
 export class CommandFeeds {
-  readonly #open: Opens;
+  readonly #open: OpenContext;
   readonly #followed = new Map<string, Followed>();
 
-  constructor(open: Opens) {
+  constructor(open: OpenContext) {
     this.#open = open;
   }
 

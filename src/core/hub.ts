@@ -15,12 +15,10 @@ import type {
   PublishAnswer,
   Snapshot,
   StatusNumbers,
-  SubscribeAnswer,
-  SubscribeRequest,
 } from "../protocol/types.ts";
 import type { Registry } from "../store/registry.ts";
 import type { Due, Entry, Store } from "../store/store.ts";
-import { feedOf, jobOf, sightOf } from "./access.ts";
+import { jobOf, sightOf } from "./access.ts";
 import { Appends } from "./appends.ts";
 import { CommandFeeds } from "./command-feeds.ts";
 import { COMMAND, Commands } from "./commands.ts";
@@ -33,17 +31,13 @@ import { Jobs } from "./jobs.ts";
 import { LIVENESS, LIVENESS_FIELDS, Liveness } from "./liveness.ts";
 import { type HubLog, type PartLogs, silentParts } from "./log.ts";
 import { count, type Meter, NO_METER, Tallies } from "./meter.ts";
-import { follow, type Opening, type OpenOptions, opened, openPage, readPage } from "./open.ts";
-import type { Filter } from "./page.ts";
 import { Presence } from "./presence.ts";
 import { Probe } from "./probe.ts";
 import { type CheckContext, checkEvent, createdEntry } from "./publish.ts";
-import { Reads } from "./reads.ts";
+import { Replays } from "./replays.ts";
 import { SHARE_MS, Shares } from "./shares.ts";
-import { FairSlots } from "./slots.ts";
-import { Snapshots } from "./snapshots.ts";
 import { residentBytes, Status } from "./status.ts";
-import type { Subscriber, Subscription } from "./subscription.ts";
+import type { Subscription } from "./subscription.ts";
 import { Trainers } from "./trainers.ts";
 import { Visits } from "./visits.ts";
 
@@ -118,6 +112,7 @@ export class Hub {
   /** Who comes and goes by the doors. */
   readonly visits: Visits;
   readonly feeds: Feeds;
+  readonly replays: Replays;
   readonly jobs: Jobs;
   readonly liveness: Liveness;
   readonly commands: Commands;
@@ -131,12 +126,8 @@ export class Hub {
   readonly #meter: Meter;
   readonly #presence: Presence;
   readonly #shares: Shares;
-  readonly #reads: Reads;
-  readonly #snapshots: Snapshots;
-  readonly #replays: FairSlots;
   readonly #instances: Instances;
   readonly #eta = new EtaEstimator();
-  readonly #open: Omit<OpenOptions, "name" | "filter" | "request" | "subscriber">;
   readonly #connections: NonNullable<HubOptions["connections"]>;
   #draining = false;
 
@@ -150,10 +141,8 @@ export class Hub {
     this.#log = log;
     this.#meter = meter;
     this.visits = new Visits(logs.sockets);
-    const { maxReplays, shareMs = SHARE_MS } = options;
+    const { maxReplays, timeoutMs, shareMs = SHARE_MS } = options;
     this.#shares = new Shares(shareMs);
-    this.#reads = new Reads(store, this.#shares, shareMs);
-    this.#replays = new FairSlots(maxReplays);
     this.jobs = new Jobs(store, this.#shares);
     const snapshot = (name: FeedName) => this.jobs.snapshotOfFeed(name);
     this.feeds = new Feeds({
@@ -164,6 +153,9 @@ export class Hub {
       counters: this.counters,
       snapshot,
     });
+    const { feeds } = this;
+    const reading = { shares: this.#shares, shareMs, maxReplays, timeoutMs };
+    this.replays = new Replays({ store, feeds, snapshot, tallies, ...reading });
     const { registry, presenceIntervalMs, instanceTimeoutMs } = options;
     const onError = (error: unknown, what: string) => {
       // The store is away, or full: everybody tries again.
@@ -203,16 +195,9 @@ export class Hub {
       onForgotten: (jobs) => this.#presence.inherit(jobs),
       onError,
     });
-    this.#snapshots = new Snapshots(snapshot);
-    this.#open = {
-      reads: this.#reads,
-      feeds: this.feeds,
-      snapshot: (name, head) => this.#snapshots.at(name, head),
-      timeoutMs: options.timeoutMs,
-    };
     const { staleMs, lostMs } = options;
     this.liveness = new Liveness({ store, staleMs, lostMs, tally: tallies.liveness, onError });
-    const commandFeeds = new CommandFeeds(this.#open);
+    const commandFeeds = new CommandFeeds(this.replays.context);
     this.commands = new Commands({ store, feeds: commandFeeds, tally: tallies.commands, onError });
     const { liveness, commands } = this;
     this.trainers = new Trainers({
@@ -232,11 +217,6 @@ export class Hub {
   /** Whether the store answers at the moment. */
   get ready(): boolean {
     return this.#store.ready;
-  }
-
-  /** Pages read from the log for watchers, and watchers that wait for their turn to read. */
-  get replays(): { reads: number; waiting: number } {
-    return { reads: this.#reads.pages, waiting: this.#replays.waiting };
   }
 
   /** What this instance is, for load balancers and operators. */
@@ -334,52 +314,9 @@ export class Hub {
     return new HubError("internal");
   }
 
-  /**
-   * Reads the page that answers a subscription and keeps what comes meanwhile. The caller sends `finish()` to the
-   * client and calls `start()` in the same turn, so that live events follow the answer without gap or double. Only so
-   * many read at a time; `subscriber` stands for who asks: the others get their turns between his.
-   *
-   * @throws HubError `job_not_found`, `unavailable`.
-   */
-  async open(identity: Identity, request: SubscribeRequest, subscriber: Subscriber): Promise<Opening> {
-    const { name, filter } = this.#asked(identity, request);
-    const options = { ...this.#open, name, filter, request, subscriber };
-    await opened(options);
-    return await this.#replays.take(name.tenantId, subscriber, () => openPage(options));
-  }
-
-  /** Follows the tenant's feed from now on, for those who only want to hear of jobs. */
-  listen(identity: Identity, subscriber: Subscriber): Promise<Subscription> {
-    const name = { tenantId: identity.tenantId };
-    return follow({
-      ...this.#open,
-      name,
-      filter: { types: undefined, maySee: sightOf(identity, name) },
-      subscriber,
-    });
-  }
-
-  leave(subscription: Subscription): void {
-    this.feeds.leave(subscription);
-  }
-
   /** What a subscription to the tenant's feed may see changes with its watcher's token, at once. */
   identify(subscription: Subscription, identity: Identity): void {
     subscription.maySee = sightOf(identity, subscription.name);
-  }
-
-  /** The same page for those who do not stay (HTTP). */
-  async page(identity: Identity, request: SubscribeRequest, limit?: number): Promise<SubscribeAnswer> {
-    const { name, filter } = this.#asked(identity, request);
-    const options = { ...this.#open, name, filter, request, ...(limit !== undefined && { limit }) };
-    const { answer } = await this.#replays.take(name.tenantId, identity, () => readPage(options));
-    if (request.since) this.tallies.replayed(answer.head);
-    return answer.object();
-  }
-
-  #asked(identity: Identity, { job_id, types }: SubscribeRequest): { name: FeedName; filter: Filter } {
-    const name = feedOf(identity, job_id);
-    return { name, filter: { types: types && new Set(types), maySee: sightOf(identity, name) } };
   }
 
   /** @throws HubError `job_exists`, `too_many_jobs`, `invalid_event`. */
@@ -432,8 +369,7 @@ export class Hub {
     this.trainers.close();
     this.feeds.close();
     this.#shares.close();
-    this.#reads.close();
-    this.#snapshots.close();
+    this.replays.close();
     this.#presence.close();
     await this.#instances.close();
   }

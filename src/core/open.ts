@@ -39,6 +39,9 @@ export interface OpenOptions extends ReadOptions {
   timeoutMs: number;
 }
 
+/** What everybody's coming in has in common. */
+export type OpenContext = Pick<OpenOptions, "reads" | "feeds" | "timeoutMs" | "snapshot">;
+
 /** A page that has been read, with the feed's events kept since. */
 export interface Opening {
   /** The answer. From now until `start` or `abandon` nothing may be awaited. */
@@ -133,7 +136,7 @@ export async function openPage(options: OpenOptions): Promise<Opening> {
   }
 }
 
-export type FollowOptions = Omit<OpenOptions, "request" | "snapshot">;
+type FollowOptions = Omit<OpenOptions, "request" | "snapshot">;
 
 /**
  * Follows a feed from now on, for those who only want to hear what comes.

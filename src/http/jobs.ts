@@ -46,7 +46,11 @@ export function jobRoutes(router: Router<State>, hub: Hub): void {
     };
   });
   router.get(`${JOBS}/:job_id/events`, async (ctx) => {
-    ctx.body = await hub.page(reader(ctx), pageRequest(ctx), number(ctx, "limit", 1, LIMITS.pageEvents));
+    ctx.body = await hub.replays.page(
+      reader(ctx),
+      pageRequest(ctx),
+      number(ctx, "limit", 1, LIMITS.pageEvents),
+    );
   });
   router.post(`${JOBS}/:job_id/events`, async (ctx) => {
     const identity = allowed(ctx, (role) => role === "trainer" || role === "admin");

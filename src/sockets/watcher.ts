@@ -147,7 +147,7 @@ export class Watcher implements Client {
 
   async #subscribeOne(key: string, request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
     const opening = await this.#asAllowed((identity) =>
-      this.#hub.open(identity, request, this.#subscriber()),
+      this.#hub.replays.open(identity, request, this.#subscriber()),
     );
     if (this.#gone) return opening.abandon();
     const answer = opening.finish();
@@ -226,7 +226,7 @@ export class Watcher implements Client {
     }
     const subscription = this.#subscriptions.get(key);
     if (!subscription) return;
-    this.#hub.leave(subscription);
+    this.#hub.feeds.leave(subscription);
     this.#subscriptions.delete(key);
     if (key === TENANT) return;
     this.#hub.unwatch(subscription.name as JobName, identity);

@@ -120,7 +120,7 @@ describe("core/hub", () => {
         hub.hub.jobs.snapshot({ ...WATCHER, jobs: ["mine"] }, "job"),
         hub.hub.jobs.series(WATCHER, { job_id: "none" }),
         hub.hub.jobs.series({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }),
-        hub.hub.page({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }),
+        hub.hub.replays.page({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }),
       ].map((promise) => promise.catch((error: HubError) => JSON.stringify(error))),
     );
     expect(new Set(refusals)).to.deep.equal(new Set([JSON.stringify(new HubError("job_not_found"))]));
@@ -148,8 +148,8 @@ describe("core/hub", () => {
     await make("job");
     await hub.hub.publish({ ...TRAINER, tenantId: "other" }, { ...line("theirs"), job_id: "job" });
     const [ours, theirs] = await Promise.all([
-      hub.hub.page(WATCHER, { job_id: "job", history: 10 }),
-      hub.hub.page({ ...WATCHER, tenantId: "other" }, { job_id: "job", history: 10 }),
+      hub.hub.replays.page(WATCHER, { job_id: "job", history: 10 }),
+      hub.hub.replays.page({ ...WATCHER, tenantId: "other" }, { job_id: "job", history: 10 }),
     ]);
     expect(ours.epoch).to.not.equal(theirs.epoch);
     expect(JSON.stringify(ours)).to.not.include("theirs");

@@ -64,7 +64,7 @@ describe("core/open", () => {
       if (!publishing && ++moments === moment) await publish();
     };
     const watching = new Watching();
-    const opening = await hub.hub.open(WATCHER, request, watching);
+    const opening = await hub.hub.replays.open(WATCHER, request, watching);
     hub.store.around = () => {};
     if (++moments === moment) await publish();
     const answer = asTold(opening.finish());
@@ -130,7 +130,7 @@ describe("core/open", () => {
     hub = scripted();
     await hub.publish(line());
     const watching = new Watching();
-    const opening = await hub.hub.open(WATCHER, { job_id: "job" }, watching);
+    const opening = await hub.hub.replays.open(WATCHER, { job_id: "job" }, watching);
     await hub.publish(line(), line());
     const answer = asTold(opening.finish());
     expect(watching.received).to.deep.equal([]);
@@ -143,7 +143,7 @@ describe("core/open", () => {
     hub = scripted();
     await hub.publish(line());
     const watching = new Watching();
-    const opening = await hub.hub.open(WATCHER, { job_id: "job" }, watching);
+    const opening = await hub.hub.replays.open(WATCHER, { job_id: "job" }, watching);
     for (let i = 0; i <= LIMITS.healEvents; i++) await hub.publish(line());
     const answer = asTold(opening.finish());
     expect(answer).to.include({ more: true, seq: 2 });
@@ -157,7 +157,7 @@ describe("core/open", () => {
   it("open(wait): when too much is published meanwhile, too", async () => {
     hub = scripted();
     const watching = new Watching();
-    const opening = await hub.hub.open(WATCHER, { job_id: "job", wait: true }, watching);
+    const opening = await hub.hub.replays.open(WATCHER, { job_id: "job", wait: true }, watching);
     for (let i = 0; i <= LIMITS.healEvents; i++) {
       await hub.publish(line());
       if (i === 0) await settle();
@@ -172,7 +172,7 @@ describe("core/open", () => {
     hub = scripted();
     await hub.publish(line(), line());
     const watching = new Watching();
-    const opening = await hub.hub.open(WATCHER, { job_id: "job" }, watching);
+    const opening = await hub.hub.replays.open(WATCHER, { job_id: "job" }, watching);
     await hub.store.lose();
     await hub.publish(line());
     await settle();
@@ -296,11 +296,11 @@ describe("core/open", () => {
     await hub.publish(line());
     const errors = await Promise.all(
       [
-        hub.hub.open(WATCHER, { job_id: "none" }, new Watching()),
-        hub.hub.open({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }, new Watching()),
-        hub.hub.open({ ...WATCHER, tenantId: "other" }, { job_id: "job" }, new Watching()),
-        hub.hub.open({ ...WATCHER, jobs: ["mine"] }, { job_id: "job", wait: true }, new Watching()),
-        hub.hub.open(WATCHER, { job_id: "none", history: 5 }, new Watching()),
+        hub.hub.replays.open(WATCHER, { job_id: "none" }, new Watching()),
+        hub.hub.replays.open({ ...WATCHER, jobs: ["mine"] }, { job_id: "job" }, new Watching()),
+        hub.hub.replays.open({ ...WATCHER, tenantId: "other" }, { job_id: "job" }, new Watching()),
+        hub.hub.replays.open({ ...WATCHER, jobs: ["mine"] }, { job_id: "job", wait: true }, new Watching()),
+        hub.hub.replays.open(WATCHER, { job_id: "none", history: 5 }, new Watching()),
       ].map((promise) => promise.catch((error: HubError) => JSON.stringify(error))),
     );
     expect(new Set(errors).size).to.equal(1);
@@ -313,7 +313,7 @@ describe("core/open", () => {
       hub = scripted({ timeoutMs: 1_000 });
       await hub.publish(line());
       hub.bus.down = true;
-      const failed = hub.hub
+      const failed = hub.hub.replays
         .open(WATCHER, { job_id: "job" }, new Watching())
         .catch((error: HubError) => error);
       await pass(1_100);

@@ -269,7 +269,7 @@ export class Watching implements Subscriber {
   /** As a door does: page by page until it is joined. */
   async join(hub: Hub, request: SubscribeRequest = { job_id: "job" }, identity = WATCHER): Promise<this> {
     for (let next = request; ; ) {
-      const opening = await hub.open(identity, next, this);
+      const opening = await hub.replays.open(identity, next, this);
       const answer = asTold(opening.finish());
       this.received.push({ answer, request: next });
       this.subscription = opening.start();
@@ -280,7 +280,7 @@ export class Watching implements Subscriber {
   }
 
   leave(hub: Hub): void {
-    if (this.subscription) hub.leave(this.subscription);
+    if (this.subscription) hub.feeds.leave(this.subscription);
   }
 }
 

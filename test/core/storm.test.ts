@@ -82,7 +82,7 @@ describe("core, join storms", () => {
       if (i > 0) expect(at - (begun[i - 1] as number)).to.be.at.least(SHARE_MS);
     }
     expect(begun.length).to.be.below(15);
-    expect(hub.hub.replays).to.deep.equal({ reads: begun.length, waiting: 0 });
+    expect(hub.hub.replays).to.include({ reads: begun.length, waiting: 0 });
   });
 
   it("without a cursor they share what begins the feed, read once for each position", async () => {

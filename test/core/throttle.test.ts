@@ -88,7 +88,7 @@ describe("core/throttle", () => {
       const without = await new Watching().join(hub.hub, { job_id: "job", since });
       expect(without.answers[0]?.events).to.deep.equal(after.answers[0]?.events);
       // Nothing is held back for those who only read.
-      const { events } = await hub.hub.page(WATCHER, { job_id: "job", since });
+      const { events } = await hub.hub.replays.page(WATCHER, { job_id: "job", since });
       expect(events).to.deep.equal([]);
     });
 

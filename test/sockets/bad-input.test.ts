@@ -66,7 +66,7 @@ for (const redis of ["memory", "plain"] as const) {
         role: "admin",
         expiresAt: Date.now() + 60_000,
       } as const;
-      const page = await hub.hub.page(identity, { job_id: job, history: 1_000 });
+      const page = await hub.hub.replays.page(identity, { job_id: job, history: 1_000 });
       expect(page.events.map(({ type }) => type)).to.deep.equal(["job_created", "log"]);
       expect(page.seq).to.equal(2);
       await hub.publish(line(job, "after"));

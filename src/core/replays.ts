@@ -1,0 +1,103 @@
+/**
+ * How watchers come in by any door: what they missed, or how a feed begins, is read once for all who ask for it, so many
+ * reads at a time, by turns of tenants and clients; then the live events follow.
+ */
+import type { Identity } from "../auth.ts";
+import type { FeedName } from "../bus/bus.ts";
+import type { Gap, SubscribeAnswer, SubscribeRequest } from "../protocol/types.ts";
+import type { Store } from "../store/store.ts";
+import { feedOf, sightOf } from "./access.ts";
+import type { Feeds } from "./feeds.ts";
+import type { Tallies } from "./meter.ts";
+import { follow, type OpenContext, type Opening, opened, openPage, readPage } from "./open.ts";
+import type { Filter } from "./page.ts";
+import { Reads } from "./reads.ts";
+import type { Shares } from "./shares.ts";
+import { FairSlots } from "./slots.ts";
+import { Snapshots } from "./snapshots.ts";
+import type { Subscriber, Subscription } from "./subscription.ts";
+
+export interface ReplaysOptions {
+  store: Store;
+  feeds: Feeds;
+  shares: Shares;
+  /** ms in which the same part of a log is read once; as that of `shares`. */
+  shareMs: number;
+  /** Reads at a time. */
+  maxReplays: number;
+  /** ms that a subscription waits for the store and the bus. */
+  timeoutMs: number;
+  /** A watcher's view of a feed's present state. */
+  snapshot(name: FeedName): Promise<Gap["snapshot"]>;
+  tallies: Pick<Tallies, "replayed">;
+}
+
+export class Replays {
+  /** For parts of the hub that come into feeds by themselves. */
+  readonly context: OpenContext;
+  readonly #reads: Reads;
+  readonly #snapshots: Snapshots;
+  readonly #slots: FairSlots;
+  readonly #tallies: ReplaysOptions["tallies"];
+
+  constructor({ store, feeds, shares, shareMs, maxReplays, timeoutMs, snapshot, tallies }: ReplaysOptions) {
+    this.#reads = new Reads(store, shares, shareMs);
+    this.#snapshots = new Snapshots(snapshot);
+    this.#slots = new FairSlots(maxReplays);
+    this.#tallies = tallies;
+    this.context = {
+      ...{ reads: this.#reads, feeds, timeoutMs },
+      snapshot: (name, head) => this.#snapshots.at(name, head),
+    };
+  }
+
+  /** Pages read from the log. */
+  get reads(): number {
+    return this.#reads.pages;
+  }
+
+  /** Watchers that wait for their turn to read. */
+  get waiting(): number {
+    return this.#slots.waiting;
+  }
+
+  /**
+   * Reads the page that answers a subscription and keeps what comes meanwhile. The caller sends `finish()` to the
+   * client and calls `start()` in the same turn, so that live events follow the answer without gap or double. Only so
+   * many read at a time; `subscriber` stands for who asks: the others get their turns between his.
+   *
+   * @throws HubError `job_not_found`, `unavailable`.
+   */
+  async open(identity: Identity, request: SubscribeRequest, subscriber: Subscriber): Promise<Opening> {
+    const { name, filter } = asked(identity, request);
+    const options = { ...this.context, name, filter, request, subscriber };
+    await opened(options);
+    return await this.#slots.take(name.tenantId, subscriber, () => openPage(options));
+  }
+
+  /** The same page for those who do not stay (HTTP). */
+  async page(identity: Identity, request: SubscribeRequest, limit?: number): Promise<SubscribeAnswer> {
+    const { name, filter } = asked(identity, request);
+    const options = { ...this.context, name, filter, request, ...(limit !== undefined && { limit }) };
+    const { answer } = await this.#slots.take(name.tenantId, identity, () => readPage(options));
+    if (request.since) this.#tallies.replayed(answer.head);
+    return answer.object();
+  }
+
+  /** Follows the tenant's feed from now on, for those who only want to hear of jobs. */
+  listen(identity: Identity, subscriber: Subscriber): Promise<Subscription> {
+    const name = { tenantId: identity.tenantId };
+    const filter = { types: undefined, maySee: sightOf(identity, name) };
+    return follow({ ...this.context, name, filter, subscriber });
+  }
+
+  close(): void {
+    this.#reads.close();
+    this.#snapshots.close();
+  }
+}
+
+function asked(identity: Identity, { job_id, types }: SubscribeRequest): { name: FeedName; filter: Filter } {
+  const name = feedOf(identity, job_id);
+  return { name, filter: { types: types && new Set(types), maySee: sightOf(identity, name) } };
+}
