@@ -8,6 +8,7 @@ import { LIMITS } from "../protocol/limits.ts";
 import type { Closing, RefreshAnswer, RefreshRequest, TokenExpiring, Welcome } from "../protocol/types.ts";
 import { checkRequest } from "../protocol/validate.ts";
 import type { VerbName } from "../protocol/verbs.ts";
+import { compact } from "./compact.ts";
 import { REFUSED } from "./decoder.ts";
 import { JsonText } from "./encoder.ts";
 import { Outbox, type Outboxes } from "./outbox.ts";
@@ -69,12 +70,6 @@ export const VIOLATIONS: ReadonlySet<ErrorCode> = new Set([
   "batch_too_large",
 ]);
 
-/** The list to which `use` has added has room for sixteen more, 130 bytes for each of thousands of connections. */
-function trim(socket: Socket): void {
-  const inside = socket as unknown as { fns?: unknown[] };
-  if (inside.fns) inside.fns = inside.fns.slice();
-}
-
 /** There are thousands, mostly idle: nothing is kept for each that could be asked of its namespace. */
 export class Connection implements Visit {
   readonly socket: Socket;
@@ -101,8 +96,8 @@ export class Connection implements Visit {
     this.#identity = identity;
     // The only way in. `next` is never called, so that no event name, not even `error`, reaches an emitter.
     socket.use(([name, ...args]) => void this.#handle(name as string | symbol, args));
-    trim(socket);
     socket.on("disconnect", (reason) => this.#ended(reason));
+    compact(socket);
   }
 
   /** As of the newest token: read it when it is needed, never keep it over an `await`. */

@@ -17,9 +17,18 @@ export const REFUSED = Symbol("refused");
 /** `<type>[<attachments>-][<namespace>,][<ack id>]<json>` */
 const HEADER = /^(\d)(?:(\d{1,3})-)?(?:(\/[^,]{0,64}),)?(\d{1,15})?/;
 
+/** One for all decoders: each would have its own. */
+const OPTIONS = Object.freeze({ reviver: undefined, maxAttachments: 10 });
+
 class GuardedDecoder extends Decoder {
   #connects = 0;
   #attachments = 0;
+
+  constructor() {
+    super();
+    // As `Decoder` makes them for each.
+    Object.assign(this, { opts: OPTIONS });
+  }
 
   override add(packet: unknown): void {
     if (typeof packet !== "string") {

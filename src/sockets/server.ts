@@ -1,5 +1,4 @@
 /** The Socket.IO door: the two namespaces over one HTTP server. The only folder that imports socket.io. */
-import type { EventEmitter } from "node:events";
 import { type Server as HttpServer, type IncomingMessage, ServerResponse } from "node:http";
 import { Server, type Socket } from "socket.io";
 import type { Auth, Identity } from "../auth.ts";
@@ -13,6 +12,7 @@ import { LIMITS, wireName } from "../protocol/limits.ts";
 import { refuse, refuseUpgrade } from "../refusal.ts";
 import type { AdapterOptions } from "./adapter.ts";
 import { type OpenAdapter, openAdapter } from "./adapter.ts";
+import { forgetHandshake, forgetHandshakeListeners } from "./compact.ts";
 import { Connection, type ConnectionOptions } from "./connection.ts";
 import { guardedParser, REFUSED } from "./decoder.ts";
 import { closeAll, Drain } from "./drain.ts";
@@ -57,11 +57,6 @@ const SWEEP_MS = 250;
 /** What Socket.IO answers; other upgrades are not its business. */
 const PATH = "/socket.io/";
 const DOORS = { "/": "watcher", "/trainer": "trainer" } as const;
-/** What is left of a handshake. */
-const FORGOTTEN = Object.freeze({
-  ...{ headers: {}, query: {}, auth: {}, url: "", address: "" },
-  ...{ time: "", issued: 0, xdomain: false, secure: false },
-});
 /** How long clients have to fetch why they are closed. */
 const GRACE_MS = 500;
 
@@ -322,18 +317,4 @@ interface Handshake {
 /** A `connect_error` with the code where Socket.IO clients look for it. */
 function refusal(error: HubError): Error {
   return Object.assign(new Error(error.message), { data: error.toJSON() });
-}
-
-/** What Engine.IO listens for until a WebSocket has become a session's transport, and leaves there. */
-function forgetHandshakeListeners(transport: Socket["conn"]["transport"]): void {
-  // Told by transports that poll only.
-  transport.removeAllListeners("headers");
-  const { socket } = transport as unknown as { socket?: EventEmitter };
-  const early = socket?.listeners("error").find(({ name }) => name === "onUpgradeError");
-  if (early) socket?.off("error", early as () => void);
-}
-
-/** `fetchSockets` would carry it, token included, through Redis in clear; and one for all takes no memory. */
-function forgetHandshake(socket: Socket): void {
-  Object.assign(socket, { handshake: FORGOTTEN });
 }

@@ -156,6 +156,11 @@ interface Sender {
   writer?: Writer;
 }
 
+/** A WebSocket of ws. */
+interface Sending {
+  _sender: Sender;
+}
+
 /** All WebSockets of the door, and when they are written to. */
 export class Writers {
   /** Where every batch of the time between two writes begins. */
@@ -163,7 +168,6 @@ export class Writers {
   /** System calls that were asked for. */
   writes = 0;
   readonly #boundMs: number;
-  readonly #byWebSocket = new WeakMap<object, Writer>();
   #now: Writer[] = [];
   #later: Writer[] = [];
   #turn: NodeJS.Immediate | undefined;
@@ -187,17 +191,15 @@ export class Writers {
 
   /** Takes over what is written to a WebSocket, which must be without compression. */
   take(webSocket: WebSocket, socket: NetSocket): void {
-    const sender = (webSocket as unknown as { _sender: Sender })._sender;
-    const writer = new Writer(socket, this);
-    this.#byWebSocket.set(webSocket, writer);
-    sender.writer = writer;
+    const sender = (webSocket as unknown as Sending)._sender;
+    sender.writer = new Writer(socket, this);
     sender.sendFrame = sendFrame;
   }
 
   /** Of an Engine.IO transport; `undefined` for one that polls. */
   of(transport: object): Writer | undefined {
-    const { socket } = transport as { socket?: object };
-    return socket && this.#byWebSocket.get(socket);
+    const { socket } = transport as { socket?: Sending };
+    return socket?._sender.writer;
   }
 
   /** Has it written to when the turn is over. */
