@@ -6,7 +6,16 @@ import { type Histogram, pooled } from "./histogram.ts";
 import type { Bench, Finding, Measure } from "./measure.ts";
 import { alternate } from "./rounds.ts";
 import { type Stops, withStops } from "./stops.ts";
-import { check, faultOf, Limits, type Load, openTraffic, type Played, type Traffic } from "./traffic.ts";
+import {
+  check,
+  faultOf,
+  Limits,
+  type Load,
+  openTraffic,
+  type Played,
+  type Traffic,
+  warm,
+} from "./traffic.ts";
 
 const JOBS = Array.from({ length: 10 }, (_, i) => `latency-${i + 1}`);
 /** 200 on one hub: more, and on two cores the generator's share grows as fast as the hub's. */
@@ -32,7 +41,7 @@ type Distribution = Map<string, Histogram>;
 interface Size {
   /** Of one system's turn, for each of the two loads. */
   seconds: number;
-  /** Before the first turn, of each system and load: V8 compiles what has run some thousand times. */
+  /** Before the first turn, of each system and load. */
   warmSeconds: number;
   rampSeconds: number;
   /** How many of the references are asked what they carry; of these it is the better one that counts. */
@@ -113,9 +122,7 @@ async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
     loads[load] = { perSecond: rate / JOBS.length, pattern, seconds: size.seconds };
   }
   // The ramps were the references' alone.
-  for (const traffic of all.values()) {
-    for (const load of LOADS) await traffic.play({ ...loads[load], seconds: size.warmSeconds });
-  }
+  await warm(all.values(), Object.values(loads), size.warmSeconds);
   const distributions = { calm: [] as Distribution[], rush: [] as Distribution[] };
   const limits = new Limits(bench);
   const found = await alternate([...all.keys()], bench.alternations, KEYS, async (name, round) => {

@@ -3,7 +3,7 @@ import { availableParallelism } from "node:os";
 import type { Bench, Finding, Measure } from "./measure.ts";
 import { alternate } from "./rounds.ts";
 import { type Stops, withStops } from "./stops.ts";
-import { check, Limits, type Load, openTraffic, type Traffic } from "./traffic.ts";
+import { check, Limits, type Load, openTraffic, type Traffic, warm } from "./traffic.ts";
 
 const WATCHERS_PER_JOB = 100;
 const PER_SECOND = 10;
@@ -15,6 +15,8 @@ const QUICK_JOBS = 4;
 interface Size {
   jobs: number;
   generators: number;
+  /** Before the first turn, of each system and load. */
+  warmSeconds: number;
   /** At a turn, while others are on the machine. */
   attempts: number;
   loads: Record<Key, Load>;
@@ -26,6 +28,7 @@ const KEYS: readonly Key[] = ["spread", "spread_burst"];
 const FULL: Size = {
   jobs: JOBS,
   generators: Math.ceil(JOBS / 30),
+  warmSeconds: 4,
   attempts: 2,
   loads: {
     spread: { perSecond: PER_SECOND, pattern: "even", seconds: 1 },
@@ -36,6 +39,7 @@ const FULL: Size = {
 const QUICK: Size = {
   jobs: QUICK_JOBS,
   generators: 1,
+  warmSeconds: 0,
   attempts: 1,
   loads: {
     spread: { perSecond: 4 * PER_SECOND, pattern: "even", seconds: 0.25 },
@@ -66,6 +70,7 @@ async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
     publishAt: (instances) => instances,
   });
   bench.say(`${all.size} systems with ${size.jobs} jobs and ${size.jobs * WATCHERS_PER_JOB} watchers each`);
+  await warm(all.values(), Object.values(size.loads), size.warmSeconds);
   const limits = new Limits(bench);
   const found = await alternate([...all.keys()], bench.alternations, KEYS, async (name, round) => {
     const figures: Partial<Record<Key, number>> = {};

@@ -137,6 +137,12 @@ export class Traffic {
   }
 }
 
+/** Plays each load so long in each system: V8 compiles what has run some thousand times. With 0, none. */
+export async function warm(all: Iterable<Traffic>, loads: readonly Load[], seconds: number): Promise<void> {
+  if (seconds === 0) return;
+  for (const traffic of all) for (const load of loads) await traffic.play({ ...load, seconds });
+}
+
 /** Name → each system on two instances, with its watchers, all of them on one Redis. */
 export async function openTraffic(
   { ours, peers, say }: Bench,

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { type Config, loadConfig } from "../config.ts";
 import type { Log } from "../log.ts";
 import { startDemo } from "./demo.ts";
+import { collectGarbageEvenly } from "./garbage.ts";
 import { tellHowToWatch } from "./invitation.ts";
 import { onEnd, SAME_SIGNAL_MS } from "./signals.ts";
 
@@ -15,6 +16,7 @@ export function serveCommand(): Command {
 
 async function serve({ demo = false }: { demo?: boolean }): Promise<void> {
   const config = loadConfig();
+  collectGarbageEvenly();
   // Only here: they take half a second that the other commands do not need.
   const { createLog } = await import("../log.ts");
   const { startHub } = await import("../server.ts");
