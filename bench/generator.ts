@@ -8,8 +8,6 @@ import type { Orders, ProcessFigures } from "./orders.ts";
 import { Schedule } from "./schedule.ts";
 
 const LAG_RESOLUTION_MS = 10;
-/** Whatever becomes of its parent. */
-const LIFE_LIMIT_MS = 3_600_000;
 
 const lag = monitorEventLoopDelay({ resolution: LAG_RESOLUTION_MS });
 lag.enable();
@@ -93,4 +91,3 @@ function resetProcess(): void {
 }
 
 serveOrders(CARRY_OUT);
-setTimeout(() => process.exit(1), LIFE_LIMIT_MS).unref();

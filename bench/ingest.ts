@@ -7,7 +7,7 @@ import { Redis } from "ioredis";
 import { Keys } from "../src/redis/keys.ts";
 import { AskedProcess } from "../test/support/asked.ts";
 import { startRedis } from "../test/support/redis.ts";
-import type { FloodCounts, FloodOrders, FloodRequest } from "./flood-orders.ts";
+import type { FloodCounts, FloodOrders, FloodRequest } from "./flood.ts";
 import type { Bench, Finding, Measure, Round, Target } from "./measure.ts";
 import { CpuClock } from "./processes.ts";
 import { median } from "./statistics.ts";
@@ -15,7 +15,7 @@ import { type Stops, withStops } from "./stops.ts";
 import type { ServerProcess } from "./system.ts";
 import { TENANT } from "./token.ts";
 
-const PROGRAM = fileURLToPath(new URL("flood-program.ts", import.meta.url));
+const PROGRAM = fileURLToPath(new URL("flood.ts", import.meta.url));
 const PREFIX = "bench-ingest";
 const JOBS = Array.from({ length: 10 }, (_, i) => `ingest-${i}`);
 const SECONDS = { full: 1, quick: 0.3 } as const;

@@ -122,7 +122,7 @@ async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
     loads[load] = { perSecond: rate / JOBS.length, pattern, seconds: size.seconds };
   }
   // The ramps were the references' alone.
-  await warm(all.values(), Object.values(loads), size.warmSeconds);
+  await warm(all.values(), Object.values(loads), size.warmSeconds, bench);
   const distributions = { calm: [] as Distribution[], rush: [] as Distribution[] };
   const limits = new Limits(bench);
   const found = await alternate([...all.keys()], bench.alternations, KEYS, async (name, round) => {

@@ -6,6 +6,8 @@ import { CpuClock } from "./processes.ts";
 const US_PER_TICK = 10_000;
 /** user, nice, system, idle, iowait, irq, softirq, steal: all but the two in which nothing runs. */
 const BUSY: readonly number[] = [0, 1, 2, 5, 6, 7];
+/** Cores of others. Above it their work is in the figures. */
+const LIMIT = 0.2;
 
 export class Neighbours {
   readonly #own: CpuClock;
@@ -27,4 +29,10 @@ export class Neighbours {
 function busyUs(): number {
   const [, ...ticks] = (readFileSync("/proc/stat", "utf8").split("\n", 1)[0] as string).split(/\s+/);
   return BUSY.reduce((sum, place) => sum + Number(ticks[place]), 0) * US_PER_TICK;
+}
+
+/** Why figures say nothing while others are on the machine with so many cores; `undefined`: they say something. */
+export function neighboursLimit(share: number): string | undefined {
+  if (share <= LIMIT) return undefined;
+  return `other programs took ${Math.round(share * 100)} % of a core`;
 }

@@ -1,12 +1,12 @@
 /**
  * What grows with what: a hub's CPU as `a` for each event and `b` for each delivery, fitted over runs that differ in
  * watchers per job and in jobs. Each part keeps all its connections open and plays its runs in turn, round after round.
- * What a server spends on its connections while nothing happens is measured in each round and taken off.
+ * What a server spends on its connections while nothing happens is measured again and again, and the least taken off.
  */
 import { startRedis } from "../test/support/redis.ts";
 import { eventCost, fitCost, type RunCost } from "./fit.ts";
 import { Generators } from "./generators.ts";
-import { LoadedServer, type ServerLoad } from "./load-cost.ts";
+import { LoadedServer, type ServerLoad } from "./loaded-server.ts";
 import type { Bench, Finding, Measure, Round } from "./measure.ts";
 import { alternate } from "./rounds.ts";
 import { type Stops, withStops } from "./stops.ts";
@@ -98,19 +98,16 @@ function perEvent(bench: Bench): Promise<Record<"busy" | "calm", Round[]>> {
     const loads = new Map<string, readonly Load[]>();
     for (const system of systems) {
       const server = await stage.server(system);
-      const one = await server.watch(FEW_JOBS, jobsOf("one", FEW_JOBS));
-      const few = await server.watch(FEW_JOBS * FEW_WATCHERS, jobsOf("few", FEW_JOBS));
-      const single = { server, group: one, jobs: jobsOf("one", FEW_JOBS), watchers: 1 };
+      const one = await server.watch(jobsOf("one", FEW_JOBS), 1);
+      const few = await server.watch(jobsOf("few", FEW_JOBS), FEW_WATCHERS);
       loads.set(system.name, [
-        { ...single, perSecond: RATES.busy },
-        { ...single, perSecond: RATES.one },
-        { server, group: few, jobs: jobsOf("few", FEW_JOBS), watchers: FEW_WATCHERS, perSecond: RATES.few },
+        { server, ...one, perSecond: RATES.busy },
+        { server, ...one, perSecond: RATES.one },
+        { server, ...few, perSecond: RATES.few },
       ]);
     }
-    let idled = -1;
-    const turn = async (name: string, round: number) => {
-      if (idled < round) await stage.idle();
-      idled = round;
+    const turn = async (name: string) => {
+      await stage.idle();
       const [often, seldom, few] = (await stage.play(loads.get(name) ?? [])) as [RunCost, RunCost, RunCost];
       const [busy, calm] = [fitCost([often, few]), fitCost([seldom, few])];
       bench.say(
@@ -129,22 +126,26 @@ function perDelivery(bench: Bench): Promise<number[]> {
     const stage = await Stage.open(bench, 2, stops);
     const server = await stage.server(bench.ours);
     bench.say(`${MANY_WATCHERS} watchers come`);
-    const jobs = jobsOf("few", MANY_WATCHERS / FEW_WATCHERS);
-    const all = await server.watch(MANY_WATCHERS, jobs, ["many"]);
-    const one = await server.watch(FEW_JOBS, jobsOf("one", FEW_JOBS));
+    const all = await server.watch(jobsOf("few", MANY_WATCHERS / FEW_WATCHERS), FEW_WATCHERS, ["many"]);
+    const one = await server.watch(jobsOf("one", FEW_JOBS), 1);
     const loads: readonly Load[] = [
-      { server, group: one, jobs: jobsOf("one", FEW_JOBS), watchers: 1, perSecond: RATES.one },
-      { server, group: all, jobs, watchers: FEW_WATCHERS, perSecond: RATES.fewOfMany },
-      { server, group: all, jobs: ["many"], watchers: MANY_WATCHERS, perSecond: RATES.many },
+      { server, ...one, perSecond: RATES.one },
+      { server, ...all, perSecond: RATES.fewOfMany },
+      { server, ...all, jobs: ["many"], perJob: MANY_WATCHERS, perSecond: RATES.many },
     ];
-    return await rounds(bench, stage, loads, ([single, few, many]) => {
-      const [narrow, wide] = [few, many].map((each) => fitCost([single, each] as RunCost[]).perDelivery);
-      const [b100, b10k] = [narrow as number, wide as number];
-      bench.say(
-        `a delivery costs ${b100.toFixed(2)} µs to 100 watchers of each job, ${b10k.toFixed(2)} to 10 000`,
-      );
-      return b10k / b100;
-    });
+    return await rounds(
+      bench,
+      stage,
+      () => loads,
+      ([single, few, many]) => {
+        const [narrow, wide] = [few, many].map((each) => fitCost([single, each] as RunCost[]).perDelivery);
+        const [b100, b10k] = [narrow as number, wide as number];
+        bench.say(
+          `a delivery costs ${b100.toFixed(2)} µs to 100 watchers of each job, ${b10k.toFixed(2)} to 10 000`,
+        );
+        return b10k / b100;
+      },
+    );
   });
 }
 
@@ -154,29 +155,19 @@ function perJob(bench: Bench): Promise<number[]> {
     const stage = await Stage.open(bench, 2, stops);
     const [small, large] = [await stage.server(bench.ours), await stage.server(bench.ours)];
     bench.say(`${MANY_JOBS} jobs with a watcher each`);
-    const jobs = jobsOf("many", MANY_JOBS);
-    const one = await small.watch(FEW_JOBS, jobsOf("one", FEW_JOBS));
-    const few = await small.watch(FEW_JOBS * FEW_WATCHERS, jobsOf("few", FEW_JOBS));
-    const many = await large.watch(MANY_JOBS, jobs);
-    await large.cost({ group: many, jobs, watchers: 1, perSecond: CREATED, seconds: MANY_JOBS / CREATED });
+    const one = await small.watch(jobsOf("one", FEW_JOBS), 1);
+    const few = await small.watch(jobsOf("few", FEW_JOBS), FEW_WATCHERS);
+    const many = await large.watch(jobsOf("many", MANY_JOBS), 1);
+    await large.cost({ ...many, perSecond: CREATED, seconds: MANY_JOBS / CREATED });
     const slices = Array.from({ length: MANY_JOBS / SLICE }, (_, i) =>
-      jobs.slice(i * SLICE, (i + 1) * SLICE),
+      many.jobs.slice(i * SLICE, (i + 1) * SLICE),
     );
-    let next = 0;
-    const loads: readonly Load[] = [
-      { server: small, group: one, jobs: jobsOf("one", FEW_JOBS), watchers: 1, perSecond: RATES.one },
+    const loads = (round: number): readonly Load[] => [
+      { server: small, ...one, perSecond: RATES.one },
+      { server: small, ...few, perSecond: RATES.few },
       {
-        server: small,
-        group: few,
-        jobs: jobsOf("few", FEW_JOBS),
-        watchers: FEW_WATCHERS,
-        perSecond: RATES.few,
-      },
-      {
-        ...{ server: large, group: many, watchers: 1, perSecond: RATES.one },
-        get jobs() {
-          return slices[next++ % slices.length] as readonly string[];
-        },
+        ...{ server: large, ...many, perSecond: RATES.one },
+        jobs: slices[round % slices.length] as readonly string[],
       },
     ];
     return await rounds(bench, stage, loads, ([single, hundred, spread]) => {
@@ -188,18 +179,18 @@ function perJob(bench: Bench): Promise<number[]> {
   });
 }
 
-/** Plays all loads in each round. */
+/** Plays all loads in each round, of which that for warming up is one. */
 async function rounds(
   { alternations }: Bench,
   stage: Stage,
-  loads: readonly Load[],
+  loads: (round: number) => readonly Load[],
   conclude: (runs: readonly RunCost[]) => number,
 ): Promise<number[]> {
-  await stage.warm(loads);
+  await stage.warm(loads(0));
   const values: number[] = [];
   while (values.length < alternations) {
     await stage.idle();
-    values.push(conclude(await stage.play(loads)));
+    values.push(conclude(await stage.play(loads(values.length + 1))));
   }
   return values;
 }
@@ -251,9 +242,7 @@ class Stage {
 
   async play(loads: readonly Load[]): Promise<RunCost[]> {
     const runs: RunCost[] = [];
-    for (const { server, group, jobs, watchers, perSecond } of loads) {
-      runs.push(await server.cost({ group, jobs, watchers, perSecond, seconds: RUN_SECONDS }));
-    }
+    for (const { server, ...load } of loads) runs.push(await server.cost({ ...load, seconds: RUN_SECONDS }));
     return runs;
   }
 }

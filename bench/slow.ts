@@ -15,11 +15,10 @@ import {
 } from "./generators.ts";
 import { Histogram } from "./histogram.ts";
 import type { Bench, Finding, Measure } from "./measure.ts";
-import { Neighbours } from "./neighbours.ts";
+import { Neighbours, neighboursLimit } from "./neighbours.ts";
 import { socketBytes } from "./processes.ts";
 import { type Stops, withStops } from "./stops.ts";
 import type { RunningSystem, ServerProcess } from "./system.ts";
-import { neighboursLimit } from "./traffic.ts";
 
 interface Size {
   /** Of each kind. */

@@ -39,7 +39,7 @@ const FULL: Size = {
 const QUICK: Size = {
   jobs: QUICK_JOBS,
   generators: 1,
-  warmSeconds: 0,
+  warmSeconds: 0.1,
   attempts: 1,
   loads: {
     spread: { perSecond: 4 * PER_SECOND, pattern: "even", seconds: 0.25 },
@@ -70,7 +70,7 @@ async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
     publishAt: (instances) => instances,
   });
   bench.say(`${all.size} systems with ${size.jobs} jobs and ${size.jobs * WATCHERS_PER_JOB} watchers each`);
-  await warm(all.values(), Object.values(size.loads), size.warmSeconds);
+  await warm(all.values(), Object.values(size.loads), size.warmSeconds, bench);
   const limits = new Limits(bench);
   const found = await alternate([...all.keys()], bench.alternations, KEYS, async (name, round) => {
     const figures: Partial<Record<Key, number>> = {};

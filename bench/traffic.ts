@@ -9,7 +9,7 @@ import {
   type ScheduleFigures,
 } from "./generators.ts";
 import type { Bench } from "./measure.ts";
-import { Neighbours } from "./neighbours.ts";
+import { Neighbours, neighboursLimit } from "./neighbours.ts";
 import type { ScheduleRequest, WatchRequest } from "./orders.ts";
 import { CpuClock } from "./processes.ts";
 import type { Stops } from "./stops.ts";
@@ -18,10 +18,8 @@ import { endpointsOf, type RunningSystem, type System } from "./system.ts";
 /** For what is still under way when nobody publishes any more. */
 const ARRIVAL_LIMIT_MS = 5_000;
 const US_PER_S = 1_000_000;
-/** Cores of others. Above it their work is in the figures. */
-const NEIGHBOURS_LIMIT = 0.2;
 /** Each job's first events: rooms and channels are joined, and code runs that never ran before. */
-const WARM = { perSecond: 40, pattern: "even", seconds: 0.25 } as const;
+const FIRST = { perSecond: 40, pattern: "even", seconds: 0.25 } as const;
 
 /** Of each system; who cannot be two is left out. */
 const INSTANCES = 2;
@@ -84,7 +82,7 @@ export class Traffic {
         jobs: { kind: "spread", jobs, perJob: watchersPerJob },
       };
       const traffic = new Traffic(running, await generators.watch(request), options);
-      await traffic.play(WARM);
+      await traffic.play(FIRST);
       return traffic;
     } catch (error) {
       await running.stop();
@@ -98,7 +96,7 @@ export class Traffic {
    */
   async playUndisturbed(load: Load, attempts: number): Promise<Played> {
     let best = await this.play(load);
-    for (let i = 1; i < attempts && best.neighbours > NEIGHBOURS_LIMIT; i++) {
+    for (let i = 1; i < attempts && neighboursLimit(best.neighbours) !== undefined; i++) {
       if (faultOf(best) !== undefined) return best;
       const next = await this.play(load);
       if (faultOf(next) !== undefined || next.neighbours < best.neighbours) best = next;
@@ -137,10 +135,16 @@ export class Traffic {
   }
 }
 
-/** Plays each load so long in each system: V8 compiles what has run some thousand times. With 0, none. */
-export async function warm(all: Iterable<Traffic>, loads: readonly Load[], seconds: number): Promise<void> {
-  if (seconds === 0) return;
-  for (const traffic of all) for (const load of loads) await traffic.play({ ...load, seconds });
+/** Plays each load so long in each system: V8 compiles what has run some thousand times. */
+export async function warm(
+  all: Iterable<Traffic>,
+  loads: readonly Load[],
+  seconds: number,
+  bench: Bench,
+): Promise<void> {
+  for (const traffic of all) {
+    for (const load of loads) check(await traffic.play({ ...load, seconds }), traffic.name, bench);
+  }
 }
 
 /** Name → each system on two instances, with its watchers, all of them on one Redis. */
@@ -161,11 +165,6 @@ export async function openTraffic(
     all.set(system.name, traffic);
   }
   return all;
-}
-
-export function neighboursLimit(share: number): string | undefined {
-  if (share <= NEIGHBOURS_LIMIT) return undefined;
-  return `other programs took ${Math.round(share * 100)} % of a core`;
 }
 
 /** What is wrong with what has arrived; of Trainwire nothing may be. */

@@ -89,7 +89,7 @@ export class AllJobs {
   identify(identity: Identity): string[] {
     const changed = JSON.stringify(identity.jobs) !== JSON.stringify(this.#identity.jobs);
     this.#identity = identity;
-    if (this.#tenant) this.#hub.identify(this.#tenant, identity);
+    if (this.#tenant) this.#hub.replays.identify(this.#tenant, identity);
     const ended = new Set<string>();
     for (const jobs of [this.#following, this.#pending, this.#left, this.#heard, this.#ended]) {
       for (const jobId of jobs.keys()) {
@@ -124,7 +124,7 @@ export class AllJobs {
     return this.#more && next === String(this.#page);
   }
 
-  /** As `Hub.open`, for as many jobs as fit into one page. */
+  /** As `Replays.open`, for as many jobs as fit into one page. */
   async page(): Promise<{ finish(): AllAnswer; start(): void; abandon(): void }> {
     const read = await this.#readJobs();
     const abandon = () => {

@@ -1,9 +1,8 @@
 /** The `command_update`s of jobs, for those on this instance who ask for commands or carry them out. */
-
-import type { JobName } from "../bus/bus.ts";
-import { feedId } from "../bus/bus.ts";
+import { feedId, type JobName } from "../bus/bus.ts";
 import type { CommandUpdate } from "../protocol/types.ts";
-import { follow, type OpenContext } from "./open.ts";
+import type { Feeds } from "./feeds.ts";
+import type { Replays } from "./replays.ts";
 import type { Subscription } from "./subscription.ts";
 
 export interface CommandListener {
@@ -18,11 +17,13 @@ interface Followed {
 }
 
 export class CommandFeeds {
-  readonly #open: OpenContext;
+  readonly #replays: Pick<Replays, "follow">;
+  readonly #feeds: Pick<Feeds, "leave">;
   readonly #followed = new Map<string, Followed>();
 
-  constructor(open: OpenContext) {
-    this.#open = open;
+  constructor(replays: Pick<Replays, "follow">, feeds: Pick<Feeds, "leave">) {
+    this.#replays = replays;
+    this.#feeds = feeds;
   }
 
   /**
@@ -48,7 +49,7 @@ export class CommandFeeds {
       if (listeners.size > 0) return;
       if (this.#followed.get(id)?.listeners === listeners) this.#followed.delete(id);
       void opened.then(
-        (subscription) => this.#open.feeds.leave(subscription),
+        (subscription) => this.#feeds.leave(subscription),
         () => {},
       );
     };
@@ -75,6 +76,6 @@ export class CommandFeeds {
       waitExpired: () => {},
     };
     const filter = { types: new Set(["command_update"] as const), maySee: undefined };
-    return await follow({ ...this.#open, name: job, filter, subscriber });
+    return await this.#replays.follow(job, filter, subscriber);
   }
 }

@@ -1,24 +1,15 @@
 /**
  * The hub without transports: doors (sockets, HTTP) call it, store and bus carry it. It takes what trainers
- * publish, lets watchers into the feeds that this instance follows, and holds the parts that doors ask directly.
+ * publish, and makes and holds the parts that doors ask directly.
  */
 import { randomBytes } from "node:crypto";
 import type { Identity } from "../auth.ts";
-import type { Bus, FeedName, JobName } from "../bus/bus.ts";
+import type { Bus, FeedName } from "../bus/bus.ts";
 import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import type {
-  InstanceState,
-  JobFields,
-  PresenceAnswer,
-  PresenceRequest,
-  PublishAnswer,
-  Snapshot,
-  StatusNumbers,
-} from "../protocol/types.ts";
+import type { InstanceState, JobFields, PublishAnswer, Snapshot, StatusNumbers } from "../protocol/types.ts";
 import type { Registry } from "../store/registry.ts";
 import type { Due, Entry, Store } from "../store/store.ts";
-import { jobOf, sightOf } from "./access.ts";
 import { Appends } from "./appends.ts";
 import { CommandFeeds } from "./command-feeds.ts";
 import { COMMAND, Commands } from "./commands.ts";
@@ -35,9 +26,8 @@ import { Presence } from "./presence.ts";
 import { Probe } from "./probe.ts";
 import { type CheckContext, checkEvent, createdEntry } from "./publish.ts";
 import { Replays } from "./replays.ts";
-import { SHARE_MS, Shares } from "./shares.ts";
+import { Shares } from "./shares.ts";
 import { residentBytes, Status } from "./status.ts";
-import type { Subscription } from "./subscription.ts";
 import { Trainers } from "./trainers.ts";
 import { Visits } from "./visits.ts";
 
@@ -113,6 +103,7 @@ export class Hub {
   readonly visits: Visits;
   readonly feeds: Feeds;
   readonly replays: Replays;
+  readonly presence: Presence;
   readonly jobs: Jobs;
   readonly liveness: Liveness;
   readonly commands: Commands;
@@ -124,7 +115,6 @@ export class Hub {
   readonly #appends: Appends;
   readonly #log: HubLog;
   readonly #meter: Meter;
-  readonly #presence: Presence;
   readonly #shares: Shares;
   readonly #instances: Instances;
   readonly #eta = new EtaEstimator();
@@ -141,8 +131,8 @@ export class Hub {
     this.#log = log;
     this.#meter = meter;
     this.visits = new Visits(logs.sockets);
-    const { maxReplays, timeoutMs, shareMs = SHARE_MS } = options;
-    this.#shares = new Shares(shareMs);
+    const { maxReplays, timeoutMs } = options;
+    this.#shares = new Shares(options.shareMs);
     this.jobs = new Jobs(store, this.#shares);
     const snapshot = (name: FeedName) => this.jobs.snapshotOfFeed(name);
     this.feeds = new Feeds({
@@ -154,14 +144,16 @@ export class Hub {
       snapshot,
     });
     const { feeds } = this;
-    const reading = { shares: this.#shares, shareMs, maxReplays, timeoutMs };
-    this.replays = new Replays({ store, feeds, snapshot, tallies, ...reading });
+    this.replays = new Replays({
+      ...{ store, feeds, snapshot, tallies, maxReplays, timeoutMs },
+      shares: this.#shares,
+    });
     const { registry, presenceIntervalMs, instanceTimeoutMs } = options;
     const onError = (error: unknown, what: string) => {
       // The store is away, or full: everybody tries again.
       if (!(error instanceof HubError)) this.internal(error, what);
     };
-    this.#presence = new Presence({
+    this.presence = new Presence({
       registry,
       store,
       intervalMs: presenceIntervalMs,
@@ -189,15 +181,15 @@ export class Hub {
       timeoutMs: instanceTimeoutMs,
       report: () => this.status.report(),
       onAnew: () => {
-        this.#presence.again();
+        this.presence.again();
         this.trainers.again();
       },
-      onForgotten: (jobs) => this.#presence.inherit(jobs),
+      onForgotten: (jobs) => this.presence.inherit(jobs),
       onError,
     });
     const { staleMs, lostMs } = options;
     this.liveness = new Liveness({ store, staleMs, lostMs, tally: tallies.liveness, onError });
-    const commandFeeds = new CommandFeeds(this.replays.context);
+    const commandFeeds = new CommandFeeds(this.replays, feeds);
     this.commands = new Commands({ store, feeds: commandFeeds, tally: tallies.commands, onError });
     const { liveness, commands } = this;
     this.trainers = new Trainers({
@@ -314,11 +306,6 @@ export class Hub {
     return new HubError("internal");
   }
 
-  /** What a subscription to the tenant's feed may see changes with its watcher's token, at once. */
-  identify(subscription: Subscription, identity: Identity): void {
-    subscription.maySee = sightOf(identity, subscription.name);
-  }
-
   /** @throws HubError `job_exists`, `too_many_jobs`, `invalid_event`. */
   async createJob(identity: Identity, fields: JobFields & { job_id?: string }): Promise<Snapshot> {
     const { job_id = `job-${randomBytes(8).toString("hex")}`, ...data } = fields;
@@ -326,23 +313,6 @@ export class Hub {
     const [refusal] = refused;
     if (refusal) throw new HubError(refusal.code as HubError["code"], refusal.message);
     return await this.jobs.snapshot(identity, job_id);
-  }
-
-  /** A connection is subscribed to a job by name, until `unwatch`. */
-  watch(job: JobName, { subject }: Identity): void {
-    this.#presence.join(job, subject);
-  }
-
-  unwatch(job: JobName, { subject }: Identity): void {
-    this.#presence.leave(job, subject);
-  }
-
-  /** Who watches a job, on all instances. @throws HubError `job_not_found`. */
-  async presence(identity: Identity, { job_id }: PresenceRequest): Promise<PresenceAnswer> {
-    const job = jobOf(identity, job_id);
-    const [head] = await this.#store.heads(job.tenantId, [job]);
-    if (!head) throw new HubError("job_not_found");
-    return { job_id, ...(await this.#presence.read(job)) };
   }
 
   /** Answers in how many ms the deadline is next, or that it is no more. */
@@ -370,7 +340,7 @@ export class Hub {
     this.feeds.close();
     this.#shares.close();
     this.replays.close();
-    this.#presence.close();
+    this.presence.close();
     await this.#instances.close();
   }
 }

@@ -9,17 +9,19 @@
  * the turn. The list is in the registry as well: of an instance that dies another one takes over list and turn.
  */
 
-import type { JobName } from "../bus/bus.ts";
-import { feedId } from "../bus/bus.ts";
+import type { Identity } from "../auth.ts";
+import { feedId, type JobName } from "../bus/bus.ts";
+import { HubError } from "../protocol/codes.ts";
 import { LIMITS } from "../protocol/limits.ts";
-import type { Presence as PresenceData } from "../protocol/types.ts";
+import type { PresenceAnswer, Presence as PresenceData, PresenceRequest } from "../protocol/types.ts";
 import type { Registry, Share, Turn } from "../store/registry.ts";
 import type { Store } from "../store/store.ts";
+import { jobOf } from "./access.ts";
 import { hubEntry } from "./publish.ts";
 
 export interface PresenceOptions {
   registry: Registry;
-  store: Pick<Store, "append">;
+  store: Pick<Store, "append" | "heads">;
   /** ms between two events of a job; 0 tells none, and the verb still answers. */
   intervalMs: number;
   /** Whether a job is there as far as this instance knows; `undefined` if it does not follow the job. */
@@ -97,6 +99,14 @@ export class Presence {
     listed.watchers += more;
     listed.text = undefined;
     this.#open.add(listed);
+  }
+
+  /** Who watches a job, on all instances. @throws HubError `job_not_found`, `unavailable`. */
+  async answer(identity: Identity, { job_id }: PresenceRequest): Promise<PresenceAnswer> {
+    const job = jobOf(identity, job_id);
+    const [head] = await this.#options.store.heads(job.tenantId, [job]);
+    if (!head) throw new HubError("job_not_found");
+    return { job_id, ...(await this.read(job)) };
   }
 
   /** All instances' watchers of a job; this instance's as they are now. @throws HubError `unavailable`. */

@@ -14,7 +14,7 @@ import { HubError } from "../protocol/codes.ts";
 import type { Cursor, EventType } from "../protocol/types.ts";
 import { cutPage, serves } from "../store/page.ts";
 import type { Page, ReadOptions, Store } from "../store/store.ts";
-import { SHARE_MS, type Shares } from "./shares.ts";
+import type { Shares } from "./shares.ts";
 import { Slice } from "./slice.ts";
 
 /** A page of one's own. `newestAfter` has no default here. */
@@ -41,17 +41,15 @@ export class Reads {
   /** Pages that were read from the store. */
   pages = 0;
   readonly #store: Pick<Store, "read" | "heads" | "tail">;
-  readonly #ms: number;
   readonly #shares: Shares;
   readonly #feeds = new Map<string, FeedReads>();
   /** Of each feed the last page up to its head, the oldest first. */
   readonly #kept = new Map<string, Cuts>();
   #forgetting: NodeJS.Timeout | undefined;
 
-  /** `shares` is the caller's to close. With `ms` 0, only those who ask in the same moment share a page. */
-  constructor(store: Pick<Store, "read" | "heads" | "tail">, shares: Shares, ms = SHARE_MS) {
+  /** `shares` is the caller's to close. */
+  constructor(store: Pick<Store, "read" | "heads" | "tail">, shares: Shares) {
     this.#store = store;
-    this.#ms = ms;
     this.#shares = shares;
   }
 
@@ -70,7 +68,7 @@ export class Reads {
         return this.#store.read(name, options);
       };
       feed = new FeedReads({
-        ...{ read, ms: this.#ms },
+        ...{ read, ms: this.#shares.ms },
         onRead: (cuts) => this.#keep(id, cuts),
         onIdle: () => this.#feeds.delete(id),
       });

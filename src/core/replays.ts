@@ -1,6 +1,6 @@
 /**
- * How watchers come in by any door: what they missed, or how a feed begins, is read once for all who ask for it, so many
- * reads at a time, by turns of tenants and clients; then the live events follow.
+ * What doors call to let watchers in: `open` to stay, `page` to read and go, `listen` for the tenant's feed alone. What
+ * they read is shared (reads.ts, snapshots.ts), and only so many read at a time, by turns of tenants and clients.
  */
 import type { Identity } from "../auth.ts";
 import type { FeedName } from "../bus/bus.ts";
@@ -21,9 +21,7 @@ export interface ReplaysOptions {
   store: Store;
   feeds: Feeds;
   shares: Shares;
-  /** ms in which the same part of a log is read once; as that of `shares`. */
-  shareMs: number;
-  /** Reads at a time. */
+  /** Requests that read at a time. */
   maxReplays: number;
   /** ms that a subscription waits for the store and the bus. */
   timeoutMs: number;
@@ -33,20 +31,21 @@ export interface ReplaysOptions {
 }
 
 export class Replays {
-  /** For parts of the hub that come into feeds by themselves. */
-  readonly context: OpenContext;
+  readonly #context: OpenContext;
   readonly #reads: Reads;
   readonly #snapshots: Snapshots;
   readonly #slots: FairSlots;
   readonly #tallies: ReplaysOptions["tallies"];
 
-  constructor({ store, feeds, shares, shareMs, maxReplays, timeoutMs, snapshot, tallies }: ReplaysOptions) {
-    this.#reads = new Reads(store, shares, shareMs);
+  constructor({ store, feeds, shares, maxReplays, timeoutMs, snapshot, tallies }: ReplaysOptions) {
+    this.#reads = new Reads(store, shares);
     this.#snapshots = new Snapshots(snapshot);
     this.#slots = new FairSlots(maxReplays);
     this.#tallies = tallies;
-    this.context = {
-      ...{ reads: this.#reads, feeds, timeoutMs },
+    this.#context = {
+      reads: this.#reads,
+      feeds,
+      timeoutMs,
       snapshot: (name, head) => this.#snapshots.at(name, head),
     };
   }
@@ -56,7 +55,7 @@ export class Replays {
     return this.#reads.pages;
   }
 
-  /** Watchers that wait for their turn to read. */
+  /** Requests that wait for their turn to read. */
   get waiting(): number {
     return this.#slots.waiting;
   }
@@ -70,7 +69,7 @@ export class Replays {
    */
   async open(identity: Identity, request: SubscribeRequest, subscriber: Subscriber): Promise<Opening> {
     const { name, filter } = asked(identity, request);
-    const options = { ...this.context, name, filter, request, subscriber };
+    const options = { ...this.#context, name, filter, request, subscriber };
     await opened(options);
     return await this.#slots.take(name.tenantId, subscriber, () => openPage(options));
   }
@@ -78,7 +77,7 @@ export class Replays {
   /** The same page for those who do not stay (HTTP). */
   async page(identity: Identity, request: SubscribeRequest, limit?: number): Promise<SubscribeAnswer> {
     const { name, filter } = asked(identity, request);
-    const options = { ...this.context, name, filter, request, ...(limit !== undefined && { limit }) };
+    const options = { ...this.#context, name, filter, request, ...(limit !== undefined && { limit }) };
     const { answer } = await this.#slots.take(name.tenantId, identity, () => readPage(options));
     if (request.since) this.#tallies.replayed(answer.head);
     return answer.object();
@@ -86,9 +85,18 @@ export class Replays {
 
   /** Follows the tenant's feed from now on, for those who only want to hear of jobs. */
   listen(identity: Identity, subscriber: Subscriber): Promise<Subscription> {
-    const name = { tenantId: identity.tenantId };
-    const filter = { types: undefined, maySee: sightOf(identity, name) };
-    return follow({ ...this.context, name, filter, subscriber });
+    const { name, filter } = asked(identity, {});
+    return this.follow(name, filter, subscriber);
+  }
+
+  /** Follows a feed from now on, whoever asks. @throws HubError `job_not_found`, `unavailable`. */
+  follow(name: FeedName, filter: Filter, subscriber: Subscriber): Promise<Subscription> {
+    return follow({ ...this.#context, name, filter, subscriber });
+  }
+
+  /** What a subscription to the tenant's feed may see changes with its watcher's token, at once. */
+  identify(subscription: Subscription, identity: Identity): void {
+    subscription.maySee = sightOf(identity, subscription.name);
   }
 
   close(): void {

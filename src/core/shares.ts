@@ -24,12 +24,12 @@ interface Next {
  * until then shares it. So each gets the result of a work that began after he had asked, as if it were his own.
  */
 export class Shares {
-  readonly #ms: number;
+  readonly ms: number;
   readonly #shares = new Map<string, Share>();
 
   /** With 0, only those who ask in the same moment share. */
   constructor(ms = SHARE_MS) {
-    this.#ms = ms;
+    this.ms = ms;
   }
 
   /** The key stands for what the work does and answers. `onBegin` is called just before the work that is answered. */
@@ -52,8 +52,8 @@ export class Shares {
     const { next } = share;
     share.next = undefined;
     if (!next) return;
-    if (this.#ms === 0) this.#shares.delete(key);
-    else share.rest = setTimeout(() => this.#rested(key, share), this.#ms);
+    if (this.ms === 0) this.#shares.delete(key);
+    else share.rest = setTimeout(() => this.#rested(key, share), this.ms);
     for (const begin of next.begins) begin();
     next.work().then(next.resolve, next.reject);
   }

@@ -78,7 +78,7 @@ export function jobRoutes(router: Router<State>, hub: Hub): void {
     ctx.body = await hub.liveness.heartbeat(identity, checkRequest<HeartbeatRequest>("heartbeat", body));
   });
   router.get(`${JOBS}/:job_id/presence`, async (ctx) => {
-    ctx.body = await hub.presence(reader(ctx), { job_id: jobId(ctx) });
+    ctx.body = await hub.presence.answer(reader(ctx), { job_id: jobId(ctx) });
   });
   router.get(`${JOBS}/:job_id/series`, async (ctx) => {
     ctx.body = await series(ctx, hub);

@@ -18,21 +18,20 @@ export function forgetHandshake(socket: Socket): void {
   Object.assign(socket, { handshake: FORGOTTEN });
 }
 
-/** What Engine.IO listens for until a WebSocket has become a session's transport, and leaves there. */
-export function forgetHandshakeListeners(transport: Transport): void {
+/** Forgets what Engine.IO listens for until a WebSocket has become a session's transport, and leaves there. */
+export function settle(transport: Transport): void {
   // Told by transports that poll only.
   transport.removeAllListeners("headers");
   const socket = webSocketOf(transport);
   const early = socket?.listeners("error").find(({ name }) => name === "onUpgradeError");
   if (early) socket?.off("error", early as () => void);
+  compactListeners(transport, socket);
 }
 
 /** When everybody listens who will: the lists have room for many more, a tenth of all that a connection takes. */
 export function compact(socket: Socket): void {
   const { conn, client, fns } = socket as unknown as Inside;
-  for (const emitter of [socket, conn, conn.transport, webSocketOf(conn.transport)]) {
-    if (emitter) compactListeners(emitter as unknown as Listening);
-  }
+  compactListeners(socket as unknown as EventEmitter, conn, conn.transport, webSocketOf(conn.transport));
   const { _callbacks: callbacks = {} } = client.decoder;
   for (const [name, list] of Object.entries(callbacks)) callbacks[name] = list.slice();
   if (fns) (socket as unknown as Inside).fns = fns.slice();
@@ -45,13 +44,11 @@ interface Inside {
   fns?: unknown[];
 }
 
-interface Listening {
-  _events?: object;
-}
-
 /** They are a hash table from the first one on; an object that is made with its names has a third of the size. */
-function compactListeners(emitter: Listening): void {
-  emitter._events = Object.setPrototypeOf({ ...emitter._events }, null);
+function compactListeners(...emitters: ReadonlyArray<EventEmitter | undefined>): void {
+  for (const emitter of emitters as ReadonlyArray<{ _events?: object } | undefined>) {
+    if (emitter) emitter._events = Object.setPrototypeOf({ ...emitter._events }, null);
+  }
 }
 
 function webSocketOf(transport: Transport): EventEmitter | undefined {

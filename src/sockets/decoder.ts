@@ -18,7 +18,7 @@ export const REFUSED = Symbol("refused");
 const HEADER = /^(\d)(?:(\d{1,3})-)?(?:(\/[^,]{0,64}),)?(\d{1,15})?/;
 
 /** One for all decoders: each would have its own. */
-const OPTIONS = Object.freeze({ reviver: undefined, maxAttachments: 10 });
+const OPTIONS = Object.freeze((new Decoder() as unknown as { opts: object }).opts);
 
 class GuardedDecoder extends Decoder {
   #connects = 0;
@@ -26,7 +26,6 @@ class GuardedDecoder extends Decoder {
 
   constructor() {
     super();
-    // As `Decoder` makes them for each.
     Object.assign(this, { opts: OPTIONS });
   }
 

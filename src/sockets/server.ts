@@ -12,7 +12,7 @@ import { LIMITS, wireName } from "../protocol/limits.ts";
 import { refuse, refuseUpgrade } from "../refusal.ts";
 import type { AdapterOptions } from "./adapter.ts";
 import { type OpenAdapter, openAdapter } from "./adapter.ts";
-import { forgetHandshake, forgetHandshakeListeners } from "./compact.ts";
+import { forgetHandshake, settle } from "./compact.ts";
 import { Connection, type ConnectionOptions } from "./connection.ts";
 import { guardedParser, REFUSED } from "./decoder.ts";
 import { closeAll, Drain } from "./drain.ts";
@@ -262,10 +262,13 @@ export class Sockets {
       const { request, transport } = conn;
       // The request would stay as long as the session. Only its address is asked for later.
       Object.assign(conn, { remoteAddress: this.#options.addressOf(request), request: null });
-      // Who polls is told of a close with the next poll. Engine.IO waits 30 s for it, and a process with it, also when
-      // nobody is there.
-      if (transport.name === "polling") Object.assign(transport, { closeTimeout: GRACE_MS });
-      else forgetHandshakeListeners(transport);
+      if (transport.name === "polling") {
+        // Who polls is told of a close with the next poll. Engine.IO waits 30 s for it, and a process with it, also when
+        // nobody is there.
+        Object.assign(transport, { closeTimeout: GRACE_MS });
+        // Most clients begin so, and become a WebSocket.
+        conn.once("upgrade", settle);
+      } else settle(transport);
     });
   }
 

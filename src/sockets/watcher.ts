@@ -36,7 +36,7 @@ export class Watcher implements Client {
     subscribe: (watcher, request, reply) => watcher.subscribe(request, reply),
     unsubscribe: (watcher, request, reply) => watcher.unsubscribe(request, reply),
     presence: (watcher, request: PresenceRequest, reply) =>
-      watcher.#ask(request, reply, (identity) => watcher.#hub.presence(identity, request)),
+      watcher.#ask(request, reply, (identity) => watcher.#hub.presence.answer(identity, request)),
     // They are large: one after the other.
     series: (watcher, request: SeriesRequest, reply) =>
       watcher.#inTurn(async () => {
@@ -55,8 +55,7 @@ export class Watcher implements Client {
 
   readonly #connection: Pick<Connection, "socket" | "identity" | "outbox">;
   readonly #hub: Hub;
-  /** Not a map, nor a list that grows: most have one, and there are thousands of watchers. */
-  #subscriptions: readonly Subscription[] = [];
+  readonly #subscriptions = new Map<string, Subscription>();
   #all: AllJobs | undefined;
   #named: Delivery | undefined;
   /** Two calls for one feed are answered in order. */
@@ -71,10 +70,6 @@ export class Watcher implements Client {
     this.#connection = connection;
     this.#hub = hub;
     connection.socket.join(tenantRoom(connection.identity.tenantId));
-  }
-
-  #subscribed(key: string): Subscription | undefined {
-    return this.#subscriptions.find((each) => keyOf(each) === key);
   }
 
   #inTurn(read: () => Promise<void>): Promise<void> {
@@ -100,11 +95,7 @@ export class Watcher implements Client {
   async subscribe(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
     const key = request.job_id ?? TENANT;
     checkCombination(request);
-    const taken = new Set([
-      ...this.#subscriptions.map(keyOf),
-      ...this.#turns.keys,
-      ...(this.#all ? [ALL] : []),
-    ]);
+    const taken = new Set([...this.#subscriptions.keys(), ...this.#turns.keys, ...(this.#all ? [ALL] : [])]);
     if (!taken.has(key) && taken.size >= LIMITS.subscriptions) throw new HubError("too_many_subscriptions");
     await this.#turns.take(key, () =>
       this.#pages.take(async () => {
@@ -120,14 +111,14 @@ export class Watcher implements Client {
   async unsubscribe({ job_id }: { job_id?: string }, reply: (data: unknown) => void): Promise<void> {
     const key = job_id ?? TENANT;
     await this.#turns.take(key, async () => {
-      if (key === ALL ? !this.#all : !this.#subscribed(key)) throw new HubError("not_subscribed");
+      if (key === ALL ? !this.#all : !this.#subscriptions.has(key)) throw new HubError("not_subscribed");
       this.#leave(key);
       reply(job_id === undefined ? {} : { job_id });
     });
   }
 
   ping(): PingAnswer {
-    const own = this.#subscriptions.flatMap((subscription) => subscription.position() ?? []);
+    const own = [...this.#subscriptions.values()].flatMap((subscription) => subscription.position() ?? []);
     const jobs = new Set(own.map(({ job_id }) => job_id));
     const others = this.#all?.positions().filter(({ job_id }) => !jobs.has(job_id)) ?? [];
     return { server_time: new Date().toISOString(), positions: [...own, ...others] };
@@ -136,11 +127,10 @@ export class Watcher implements Client {
   /** The token is another one: what it does not allow ends, and comes no more from this moment on. */
   narrow(): void {
     const { identity } = this.#connection;
-    const keys = this.#subscriptions.map(keyOf);
-    const named = keys.filter((key) => key !== TENANT && !maySee(identity, key));
+    const named = [...this.#subscriptions.keys()].filter((key) => key !== TENANT && !maySee(identity, key));
     for (const jobId of named) this.#leave(jobId);
-    const tenant = this.#subscribed(TENANT);
-    if (tenant) this.#hub.identify(tenant, identity);
+    const tenant = this.#subscriptions.get(TENANT);
+    if (tenant) this.#hub.replays.identify(tenant, identity);
     const ended = new Set([...named, ...(this.#all?.identify(identity) ?? [])]);
     for (const jobId of ended) this.#tellEnd(jobId, "forbidden");
   }
@@ -150,7 +140,7 @@ export class Watcher implements Client {
     this.#gone = true;
     this.#turns.close();
     this.#reading?.close();
-    for (const key of this.#subscriptions.map(keyOf)) this.#leave(key);
+    for (const key of [...this.#subscriptions.keys()]) this.#leave(key);
     this.#all?.close();
     this.#all = undefined;
   }
@@ -168,11 +158,11 @@ export class Watcher implements Client {
     if (request.since) this.#hub.tallies.replayed(answer.head);
     const subscription = opening.start();
     if (!subscription) return;
-    this.#subscriptions = this.#subscriptions.concat(subscription);
+    this.#subscriptions.set(key, subscription);
     const { socket, identity } = this.#connection;
     if (request.job_id === undefined) return;
     socket.join(jobRoom(identity.tenantId, request.job_id));
-    this.#hub.watch(subscription.name as JobName, identity);
+    this.#hub.presence.join(subscription.name as JobName, identity.subject);
   }
 
   async #subscribeAll(request: SubscribeRequest, reply: (data: unknown) => void): Promise<void> {
@@ -234,12 +224,12 @@ export class Watcher implements Client {
       socket.leave(allJobsRoom(identity.tenantId));
       return;
     }
-    const subscription = this.#subscribed(key);
+    const subscription = this.#subscriptions.get(key);
     if (!subscription) return;
     this.#hub.feeds.leave(subscription);
-    this.#subscriptions = this.#subscriptions.filter((each) => each !== subscription);
+    this.#subscriptions.delete(key);
     if (key === TENANT) return;
-    this.#hub.unwatch(subscription.name as JobName, identity);
+    this.#hub.presence.leave(subscription.name as JobName, identity.subject);
     socket.leave(jobRoom(identity.tenantId, key));
   }
 
@@ -268,12 +258,12 @@ export class Watcher implements Client {
 
   /** Whether the job is followed by name. */
   follows(jobId: string): boolean {
-    return this.#subscribed(jobId) !== undefined;
+    return this.#subscriptions.has(jobId);
   }
 
   /** Whether a subscription to the job by name brings this event, so that `"*"` must not bring it again. */
   deliversItself(event: FeedEvent): boolean {
-    const own = this.#subscribed(event.jobId);
+    const own = this.#subscriptions.get(event.jobId);
     return own !== undefined && own.epoch === event.epoch && event.seq > own.start && wants(own, event);
   }
 }
@@ -348,10 +338,6 @@ interface AllPage {
 async function pageOf(all: AllJobs): Promise<AllPage> {
   const page = await all.page();
   return { all, page, abandon: page.abandon };
-}
-
-function keyOf({ name }: Subscription): string {
-  return name.jobId ?? TENANT;
 }
 
 function checkCombination({ job_id, since, next, wait, history }: SubscribeRequest): void {

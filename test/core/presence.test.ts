@@ -63,6 +63,12 @@ describe("core/presence", () => {
   const exist = ({ tenantId, jobId }: JobName) =>
     store.append({ tenantId, jobId }, [hubEntry("job_created", jobId, tenantId, {})]);
 
+  /** A store on which appending is something else. */
+  const withAppend = (append: Store["append"]): PresenceOptions["store"] => ({
+    append,
+    heads: (...args) => store.heads(...args),
+  });
+
   function presence(options: Partial<PresenceOptions> = {}): Presence {
     const made = new Presence({
       registry: new MemoryRegistry({ instanceId: "hub-a" }),
@@ -152,12 +158,10 @@ describe("core/presence", () => {
       unsubscribed() {},
     });
     let appends = 0;
-    const counting: Pick<Store, "append"> = {
-      append: (...args) => {
-        appends++;
-        return store.append(...args);
-      },
-    };
+    const counting = withAppend((...args) => {
+      appends++;
+      return store.append(...args);
+    });
     let there: boolean | undefined = false;
     const here = presence({ store: counting, exists: ({ jobId }) => (jobId === "later" ? there : true) });
     here.join(later, "ann");
@@ -172,12 +176,10 @@ describe("core/presence", () => {
 
   it("a job that is gone is tried now and then, and not at every look", async () => {
     let refused = 0;
-    const gone: Pick<Store, "append"> = {
-      append: async () => {
-        refused++;
-        return { stored: [{ refused: "conflict" }] };
-      },
-    };
+    const gone = withAppend(async () => {
+      refused++;
+      return { stored: [{ refused: "conflict" }] };
+    });
     const here = presence({ store: gone, intervalMs: 5 });
     here.join(JOB, "ann");
     await until(() => refused === 1);
@@ -187,12 +189,10 @@ describe("core/presence", () => {
 
   it("a refusal that is for good is not tried again before the next change", async () => {
     let refused = 0;
-    const full: Pick<Store, "append"> = {
-      append: async () => {
-        refused++;
-        return { stored: [{ refused: "too_many_producers" }] };
-      },
-    };
+    const full = withAppend(async () => {
+      refused++;
+      return { stored: [{ refused: "too_many_producers" }] };
+    });
     const here = presence({ store: full, intervalMs: 5 });
     here.join(JOB, "ann");
     await until(() => refused === 1);
@@ -312,7 +312,7 @@ describe("core/presence", () => {
     });
 
     it("one that dies with the turn in its hand keeps nobody from telling", async () => {
-      const hung: Pick<Store, "append"> = { append: () => new Promise(() => {}) };
+      const hung = withAppend(() => new Promise(() => {}));
       const [a, b] = await Promise.all([member({ store: hung }), member()]);
       a.here.join(JOB, "ann");
       const { keys, raw } = registries;

@@ -1,12 +1,13 @@
 /** A connection that was made small does all that it did before. */
 import { EventEmitter, once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type Server as HttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setFlagsFromString } from "node:v8";
 import { expect } from "chai";
 import { Server, type Socket } from "socket.io";
 import { type Socket as Client, io } from "socket.io-client";
-import { compact, forgetHandshake, forgetHandshakeListeners } from "../../src/sockets/compact.ts";
+import { compact, forgetHandshake, settle } from "../../src/sockets/compact.ts";
+import { until } from "../support/until.ts";
 
 setFlagsFromString("--allow-natives-syntax");
 /** As V8 has it: whether an object's properties are in places that its shape tells, and not in a hash table. */
@@ -33,19 +34,19 @@ const listened = (socket: Socket) =>
   ]);
 
 describe("sockets: a compact connection", () => {
+  let http: HttpServer;
   let server: Server;
   let client: Client;
   let socket: Socket;
 
   beforeEach(async () => {
-    const http = createServer();
+    http = createServer();
     server = new Server(http, { serveClient: false, pingInterval: 50 });
     await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
     const { port } = http.address() as AddressInfo;
     client = io(`http://127.0.0.1:${port}`, { transports: ["websocket"], reconnection: false });
     [socket] = (await once(server, "connection")) as [Socket];
     socket.use((_, next) => next());
-    forgetHandshakeListeners(socket.conn.transport);
   });
 
   afterEach(async () => {
@@ -102,8 +103,35 @@ describe("sockets: a compact connection", () => {
     expect(inside.decoder._callbacks).to.deep.equal(callbacks);
   });
 
+  it("that begins by polling and becomes a WebSocket is one, too", async () => {
+    const uri = `http://127.0.0.1:${(http.address() as AddressInfo).port}`;
+    const upgraded = new Promise<Socket>((resolve) => {
+      server.once("connection", (late: Socket) => {
+        compact(late);
+        late.conn.once("upgrade", settle);
+        late.conn.once("upgrade", () => resolve(late));
+      });
+    });
+    const polling = io(uri, { transports: ["polling", "websocket"], forceNew: true, reconnection: false });
+    try {
+      const late = await upgraded;
+      const { transport, webSocket } = emittersOf(late) as unknown as Record<string, Listening>;
+      expect(
+        [transport, webSocket].map((emitter) => hasFastProperties(emitter?._events as object)),
+      ).to.deep.equal([true, true]);
+      const news = new Promise((resolve) => polling.on("news", resolve));
+      late.emit("news", 1);
+      expect(await news).to.equal(1);
+      polling.close();
+      await until(() => !late.connected);
+    } finally {
+      polling.close();
+    }
+  });
+
   it("has nothing of its handshake", () => {
     forgetHandshake(socket);
+    settle(socket.conn.transport);
     expect(socket.handshake).to.include({ url: "", address: "" });
     expect(socket.handshake.headers).to.deep.equal({});
     expect(socket.conn.transport.listenerCount("headers")).to.equal(0);

@@ -373,7 +373,7 @@ describe("sockets: a token that allows other jobs, while something is read", () 
       subscription.offer(event);
     };
     for (const [i, jobId] of ["a", "b", "a", "b"].entries()) offer(i + 1, jobId);
-    hub.hub.identify(subscription, NARROW);
+    hub.hub.replays.identify(subscription, NARROW);
     await until("what is allowed has come", () => delivered.includes("b 4"));
     expect(delivered).to.deep.equal(["a 1", "b 2", "b 4"]);
     subscription.end();

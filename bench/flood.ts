@@ -2,12 +2,34 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type CarryOut, serveOrders } from "../test/support/asked.ts";
 import { nowUs } from "./clock.ts";
-import type { Outgoing, Publisher } from "./driver.ts";
+import type { DriverName, Endpoint, Outgoing, Publisher } from "./driver.ts";
 import { loadDriver } from "./drivers/load.ts";
-import type { FloodCounts, FloodOrders, FloodRequest } from "./flood-orders.ts";
 
-/** Whatever becomes of its parent. */
-const LIFE_LIMIT_MS = 3_600_000;
+export interface FloodRequest {
+  kind: Outgoing["kind"];
+  /** Events in one publish. */
+  batch: number;
+  /** Publishes of each job that are not answered yet. */
+  window: number;
+  seconds: number;
+  /** Events of all jobs at most. Default: as many as are answered. */
+  perSecond?: number;
+}
+
+export interface FloodCounts {
+  /** Events whose publish was acknowledged. */
+  acknowledged: number;
+  refused: number;
+  /** Of the first refusal. */
+  fault?: string;
+}
+
+export interface FloodOrders {
+  /** A connection for each job. */
+  open: { request: { driver: DriverName; target: Endpoint; jobs: readonly string[] }; answer: null };
+  /** Resolves when it is over and everything is answered. */
+  flood: { request: FloodRequest; answer: FloodCounts };
+}
 
 interface Line {
   job: string;
@@ -67,4 +89,3 @@ function nextOf(line: Line, count: number, kind: Outgoing["kind"]): Outgoing[] {
 }
 
 serveOrders(CARRY_OUT);
-setTimeout(() => process.exit(1), LIFE_LIMIT_MS).unref();

@@ -9,13 +9,17 @@ const LOOK_MS = 20;
 /** For the last deliveries. */
 const ARRIVE_MS = 5_000;
 
-export interface ServerLoad {
+/** Who watches what. */
+export interface Watched {
   /** Everybody who watches one of the jobs. */
   group: Group;
   /** Each has had as many events as the others. */
   jobs: readonly string[];
-  /** Of each job. */
-  watchers: number;
+  /** Watchers of each. */
+  perJob: number;
+}
+
+export interface ServerLoad extends Watched {
   /** Events a second of all jobs together, one a publish. */
   perSecond: number;
   seconds: number;
@@ -28,8 +32,8 @@ export class LoadedServer {
   readonly #generators: Generators;
   /** Job → number of its last event. */
   readonly #last = new Map<string, number>();
-  /** µs of CPU for each µs in which nothing happens. */
-  #idle = 0;
+  /** µs of CPU for each µs in which nothing happens: the least that was seen, when no garbage was collected. */
+  #idle: number | undefined;
 
   constructor(system: System, { url, pid }: ServerProcess, generators: Generators) {
     this.#system = system;
@@ -38,17 +42,17 @@ export class LoadedServer {
     this.#generators = generators;
   }
 
-  /** So many on each of the jobs, all together `watchers`; everybody on `also` besides. */
-  watch(watchers: number, jobs: readonly string[], also: readonly string[] = []): Promise<Group> {
-    const perJob = watchers / jobs.length;
-    return this.#generators.watch({
-      ...{ driver: this.#system.driver, targets: [{ url: this.#url }], watchers },
+  /** So many on each of the jobs; everybody on `also` besides. */
+  async watch(jobs: readonly string[], perJob: number, also: readonly string[] = []): Promise<Watched> {
+    const group = await this.#generators.watch({
+      ...{ driver: this.#system.driver, targets: [{ url: this.#url }], watchers: jobs.length * perJob },
       jobs: { kind: "spread", jobs, perJob, also },
     });
+    return { group, jobs, perJob };
   }
 
   /** What the load has cost. Throws when not all of it has arrived: then it is not known what was paid for. */
-  async cost({ group, jobs, watchers, perSecond, seconds }: ServerLoad): Promise<RunCost> {
+  async cost({ group, jobs, perJob, perSecond, seconds }: ServerLoad): Promise<RunCost> {
     const [first] = jobs as [string];
     await group.reset();
     const before = this.#clock.spentUs();
@@ -58,10 +62,10 @@ export class LoadedServer {
       ...{ perSecond: perSecond / jobs.length, pattern: "even", after: this.#last.get(first) ?? 0 },
     });
     for (const job of jobs) this.#last.set(job, last);
-    const deliveries = sent * watchers;
+    const deliveries = sent * perJob;
     const { received } = await arrived(group, deliveries);
     const us = (performance.now() - started) * 1_000;
-    const costUs = this.#clock.spentUs() - before - this.#idle * us;
+    const costUs = this.#clock.spentUs() - before - (this.#idle ?? 0) * us;
     if (acknowledged !== sent || received !== deliveries) {
       const what = `${acknowledged} of ${sent} events acknowledged, ${received} of ${deliveries} deliveries`;
       throw new Error(`${this.#system.name}: ${what}${fault === undefined ? "" : ` (${fault})`}`);
@@ -76,7 +80,8 @@ export class LoadedServer {
     await sleep(seconds * 1_000);
     const us = (performance.now() - started) * 1_000;
     for (const [i, server] of servers.entries()) {
-      server.#idle = (server.#clock.spentUs() - (before[i] as number)) / us;
+      const idle = (server.#clock.spentUs() - (before[i] as number)) / us;
+      server.#idle = Math.min(server.#idle ?? idle, idle);
     }
   }
 }
