@@ -17,8 +17,6 @@ export interface OutboxLimits {
 const SWEEP_MS = 100;
 /** The system tells of a write only when all of it is gone: at 10 Mbit/s that takes the double of the limit as long. */
 const SLOW_MS = 2_000;
-/** Connections that are closed as slow in one turn: hundreds may become so in the same one, and the others wait for it. */
-const CLOSED_AT_ONCE = 8;
 
 interface Owner {
   /** The client does not read: its connection is to be ended. Called once, not in the turn of a `write`. */
@@ -31,7 +29,7 @@ export class Outboxes {
   readonly writers: Pick<Writers, "of">;
   readonly #behind = new Set<Outbox>();
   #timer: NodeJS.Timeout | undefined;
-  #slow: Owner[] = [];
+  readonly #slow: Owner[] = [];
 
   constructor(limits: OutboxLimits, writers: Pick<Writers, "of">) {
     this.limits = limits;
@@ -57,16 +55,17 @@ export class Outboxes {
     this.#timer = undefined;
   }
 
-  /** Tells owners that they are slow, a few in each of the next turns. */
+  /**
+   * Tells owners that they are slow, one in each of the next turns: hundreds may become so in the same one, the system
+   * takes a millisecond or more to free what waits for each, and everybody else waits for that.
+   */
   slow(owner: Owner): void {
     this.#slow.push(owner);
     if (this.#slow.length === 1) setImmediate(() => this.#tellSlow());
   }
 
   #tellSlow(): void {
-    const some = this.#slow.slice(0, CLOSED_AT_ONCE);
-    for (const owner of some) owner.slow();
-    this.#slow = this.#slow.slice(some.length);
+    this.#slow.shift()?.slow();
     if (this.#slow.length > 0) setImmediate(() => this.#tellSlow());
   }
 }
