@@ -137,7 +137,8 @@ export function ratioText({ ratio, spread }: Row): string {
   return spread ? `${figure(ratio)} (${figure(spread[0])}–${figure(spread[1])})` : figure(ratio);
 }
 
-function figureText({ figures }: Row, name: string): string {
+/** The median, of the system of this name. */
+export function figureText({ figures }: Row, name: string): string {
   const found = figures[name];
   return found ? figure(found.median) : "–";
 }

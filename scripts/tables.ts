@@ -4,6 +4,7 @@
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import type { TSchema } from "typebox";
+import { type BenchResult, figureText, ratioText, targetText, verdictOf } from "../bench/report.ts";
 import { METRICS, type MetricRow, PROCESS_METRICS } from "../src/metrics/table.ts";
 import { CLOSES, REPLY_ERRORS } from "../src/protocol/codes.ts";
 import { ENVELOPE, EVENTS } from "../src/protocol/events.ts";
@@ -12,7 +13,21 @@ import { JOB_STATUSES, STATUS_TRANSITIONS } from "../src/protocol/status.ts";
 import { NOTICES, VERBS } from "../src/protocol/verbs.ts";
 import { LOG_MODULES, SETTINGS, type Setting } from "../src/settings.ts";
 
-export const DOCUMENTS = ["PROTOCOL.md", "README.md", "ARCHITECTURE.md", "docs/operations.md"] as const;
+export const DOCUMENTS = [
+  "PROTOCOL.md",
+  "README.md",
+  "ARCHITECTURE.md",
+  "docs/operations.md",
+  "docs/performance.md",
+] as const;
+
+/** The run of the bench that the documents quote. */
+const PUBLISHED = new URL("../bench/results/2026-11-21-163141-3f0ef33.json", import.meta.url);
+/** What is quoted first. */
+const QUOTED: readonly string[] = [
+  ...["fanout", "fanout_single", "spread", "spread_burst", "latency", "latency_burst", "memory"],
+  ...["ingest", "ingest_batch", "storm"],
+];
 
 function table(head: readonly string[], rows: ReadonlyArray<readonly string[]>): string {
   const line = (cells: readonly string[]) =>
@@ -100,6 +115,24 @@ function bounds({ kind, min, max, unit }: Setting): string {
   return [unit, min !== undefined && max !== undefined ? `${min}–${max}` : ""].filter(Boolean).join(", ");
 }
 
+function benchTable(keys?: readonly string[]): string {
+  const { rows, systems } = JSON.parse(readFileSync(PUBLISHED, "utf8")) as BenchResult;
+  const ours = systems[0]?.name as string;
+  const shown = keys ? keys.flatMap((key) => rows.find((row) => row.key === key) ?? []) : rows;
+  return table(
+    ["", "measure", "Trainwire", "reference", "ratio (95 %)", "target", ""],
+    shown.map((row) => [
+      code(row.key),
+      row.title,
+      figureText(row, ours),
+      row.reference === undefined ? "" : figureText(row, row.reference),
+      row.kind === "absolute" ? "" : ratioText(row),
+      targetText(row),
+      verdictOf(row),
+    ]),
+  );
+}
+
 export function tables(): Record<string, string> {
   return {
     events: table(
@@ -181,6 +214,8 @@ export function tables(): Record<string, string> {
     ),
     metrics: table(["metric", "type", "labels", "what it tells"], METRICS.map(metricRow)),
     process: table(["metric", "type", "labels", "what it tells"], PROCESS_METRICS.map(metricRow)),
+    bench: benchTable(),
+    ratios: benchTable(QUOTED),
     modules: table(
       ["module", "what it logs below `warn`"],
       Object.entries(LOG_MODULES).map(([name, about]) => [code(name), about]),
