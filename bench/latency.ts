@@ -22,8 +22,9 @@ const JOBS = Array.from({ length: 10 }, (_, i) => `latency-${i + 1}`);
 const WATCHERS_PER_JOB = 20;
 const US_PER_MS = 1_000;
 
-/** Where the ramp ends at the latest, events a second of all jobs. */
+/** Where the ramp ends at the latest, upwards and downwards, events a second of all jobs. */
 const HIGHEST_RATE = 100_000;
+const LOWEST_RATE = 100;
 /** What no longer counts as carrying the load. */
 const SATURATED = { p99Us: 50_000, busiest: 0.95 } as const;
 
@@ -172,7 +173,7 @@ async function saturationOf(
     );
     most = Math.max(most, carried);
   }
-  if (most === 0) throw new Error(`no reference carries ${size.rampFrom} events a second`);
+  if (most === 0) throw new Error(`no reference carries ${LOWEST_RATE} events a second`);
   return most;
 }
 
@@ -195,6 +196,11 @@ async function carriedBy(
   };
   let [good, bad] = [0, rampFrom];
   while (bad < HIGHEST_RATE && (await carries(bad))) [good, bad] = [bad, bad * rampBy];
+  // Where not even the first rate is carried, on a slow machine.
+  while (good === 0 && bad / rampBy >= LOWEST_RATE) {
+    if (await carries(bad / rampBy)) good = bad / rampBy;
+    else bad /= rampBy;
+  }
   for (let i = 0; i < halvings && good > 0; i++) {
     const middle = Math.sqrt(good * bad);
     if (await carries(middle)) good = middle;

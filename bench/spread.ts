@@ -39,7 +39,7 @@ const FULL: Size = {
 const QUICK: Size = {
   jobs: QUICK_JOBS,
   generators: 1,
-  warmSeconds: 0.1,
+  warmSeconds: 0,
   attempts: 1,
   loads: {
     spread: { perSecond: 4 * PER_SECOND, pattern: "even", seconds: 0.25 },

@@ -135,13 +135,14 @@ export class Traffic {
   }
 }
 
-/** Plays each load so long in each system: V8 compiles what has run some thousand times. */
+/** Plays each load so long in each system: V8 compiles what has run some thousand times. With 0, none. */
 export async function warm(
   all: Iterable<Traffic>,
   loads: readonly Load[],
   seconds: number,
   bench: Bench,
 ): Promise<void> {
+  if (seconds === 0) return;
   for (const traffic of all) {
     for (const load of loads) check(await traffic.play({ ...load, seconds }), traffic.name, bench);
   }
