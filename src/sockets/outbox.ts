@@ -56,8 +56,8 @@ export class Outboxes {
   }
 
   /**
-   * Tells owners that they are slow, one in each of the next turns: hundreds may become so in the same one, the system
-   * takes a millisecond or more to free what waits for each, and everybody else waits for that.
+   * Tells owners that they are slow, one in each of the next turns: hundreds may become so in the same one, some
+   * megabytes wait in the system for each, and everybody else would wait until all of that is freed.
    */
   slow(owner: Owner): void {
     this.#slow.push(owner);

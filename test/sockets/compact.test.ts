@@ -79,7 +79,7 @@ describe("sockets: a compact connection", () => {
     const news = new Promise((resolve) => client.on("news", resolve));
     socket.emit("news", 1);
     expect(await news).to.equal(1);
-    // A second of pings: who does not answer them is gone.
+    // The second comes only to one who has answered the first.
     await new Promise((resolve) => client.io.once("ping", () => client.io.once("ping", () => resolve(0))));
     expect(socket.connected).to.equal(true);
     const reasons: string[] = [];
