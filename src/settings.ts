@@ -373,7 +373,7 @@ export const SETTINGS = [
     min: 1_024,
     max: 1_073_741_824,
     about:
-      "Bytes that may wait for a watcher to read them before conflatable values are held back for it and merged.",
+      "Bytes that may wait for a watcher to read them before conflatable values are held back for it and merged; and, on a WebSocket, what may be on its way to a client that has not answered for 500 ms: the rest waits in the hub.",
   },
   {
     env: "TRAINWIRE_SLOW_BYTES",

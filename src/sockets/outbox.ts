@@ -1,6 +1,6 @@
 /**
- * What waits for a client to read it: on a WebSocket, what the system does not take from its writer; for a client that
- * polls, what stands in Engine.IO's `writeBuffer`, which has no bound. One sweep for all looks at those that are behind.
+ * What waits for a client to read it: on a WebSocket its writer knows; for a client that polls it is what stands in
+ * Engine.IO's `writeBuffer`, which has no bound. One sweep for all looks at those that are behind.
  */
 import type { Socket } from "socket.io";
 import type { FeedEvent } from "../bus/bus.ts";
@@ -15,7 +15,7 @@ export interface OutboxLimits {
 }
 
 const SWEEP_MS = 100;
-/** The system tells of a write only when all of it is gone: at 10 Mbit/s that takes the double of the limit as long. */
+/** A write that the system has taken in part counts whole: at 10 Mbit/s the double of the limit takes as long. */
 const SLOW_MS = 2_000;
 
 interface Owner {
@@ -56,8 +56,8 @@ export class Outboxes {
   }
 
   /**
-   * Tells owners that they are slow, one in each of the next turns: hundreds may become so in the same one, some
-   * megabytes wait in the system for each, and everybody else would wait until all of that is freed.
+   * Tells owners that they are slow, one in each of the next turns: hundreds may become so in the same one, and
+   * everybody else would wait until the last of them is closed.
    */
   slow(owner: Owner): void {
     this.#slow.push(owner);

@@ -80,7 +80,7 @@ export class Sockets {
 
   private constructor(options: SocketsOptions) {
     this.#options = options;
-    this.#writers = new Writers(options.flushMs);
+    this.#writers = new Writers(options.flushMs, options.holdBytes);
     this.#outboxes = new Outboxes(options, this.#writers);
     this.#io = new Server({
       parser: guardedParser,

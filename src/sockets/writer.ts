@@ -2,6 +2,10 @@
  * One write per WebSocket and turn: a system call costs more than all that the hub does for a delivery, and bursts come
  * in one turn. What the hub has to say is gathered, and written when the turn is over. While the event loop has little
  * room left, events wait a little longer, so that more of them go together; answers never do.
+ *
+ * The system takes megabytes for a client that does not read, and says nothing of it. So a client is asked, by a
+ * WebSocket ping after the bytes in question, whether it has read them: while one is long in answering, no more than a
+ * window is on its way to it, and the rest waits here, where it is counted, and is one buffer for many.
  */
 
 import type { Socket as NetSocket } from "node:net";
@@ -28,6 +32,10 @@ const WORTH = 1.25;
 /** Where it was not, how long nobody waits before it is tried again. */
 const RETRY_MS = 1_000;
 const CLOSE = 0x8;
+/** A WebSocket ping of four bytes, unmasked. */
+const PING_HEAD = [0x89, 4] as const;
+/** How long a client may take to answer before all that it has not answered for counts as unread. */
+const LATE_MS = 500;
 
 /** A frame's head, or its text as ws has it. */
 type Piece = Buffer | string;
@@ -51,6 +59,18 @@ export class Writer {
   #ownBytes = 0;
   /** A close frame has been written: nothing may follow it. */
   #ended = false;
+  /** Bytes: given to the system so far, and how many of them the other side has been seen to read. */
+  #written = 0;
+  #read = 0;
+  /** When it was asked, by `performance.now()`; 0 once it has answered. */
+  #askedAt = 0;
+  /** What it will have read when it answers. */
+  #askedAbout = 0;
+  /** It has answered the first ping, as all should: who does not can only be judged by what the system takes. */
+  #answers = false;
+  /** Waits until the other side has read more. */
+  #held: Buffer[] | undefined;
+  #heldBytes = 0;
   /** By `Writers`: in which of its lists it stands. */
   due: "no" | "later" | "now" = "no";
 
@@ -64,9 +84,16 @@ export class Writer {
     return this.#batch?.events ?? 0;
   }
 
-  /** What was written and the other side has not been seen to take. What is being gathered is bounded, and not among it. */
+  /**
+   * What waits for the other side to read it: here, in the TCP socket and, while it is late in answering, in the system.
+   * What is being gathered is bounded, and not among it.
+   */
   get bytes(): number {
-    return this.#socket.writableLength;
+    return this.#heldBytes + (this.#late ? this.#written - this.#read : this.#socket.writableLength);
+  }
+
+  get #late(): boolean {
+    return this.#answers && this.#askedAt > 0 && performance.now() - this.#askedAt > LATE_MS;
   }
 
   observe(observer: Backlogged): void {
@@ -98,6 +125,9 @@ export class Writer {
     }
     for (const piece of pieces) this.#add(typeof piece === "string" ? Buffer.from(piece) : piece);
     if (((pieces[0]?.[0] as number) & 0x0f) === CLOSE) {
+      // Nobody is asked any more.
+      this.#answers = false;
+      this.#release(Number.POSITIVE_INFINITY);
       this.flush();
       this.#ended = true;
     } else if (this.#ownBytes > GATHER_BYTES) this.flush();
@@ -114,13 +144,29 @@ export class Writer {
     this.#batch = undefined;
     const socket = this.#socket;
     // Ended or gone: whoever is there again reads it from the log.
-    if (!socket.writable) return;
-    this.#writers.writes++;
-    if (!own) socket.write((batch as Batch).buffer);
-    else this.#writeAll(batch ? [...own, batch.buffer] : own);
-    if (socket.writableLength === 0) return;
+    if (!socket.writable) {
+      this.#forget();
+      return;
+    }
+    if (!own) this.#send([(batch as Batch).buffer]);
+    else this.#send(batch ? [...own, batch.buffer] : own);
+    if (this.bytes === 0) return;
     if (this.#observers.length > 0) for (const observer of this.#observers) observer.backlog();
-    else if (socket.writableLength > STRANGER_BYTES) socket.destroy();
+    else if (this.bytes > STRANGER_BYTES) socket.destroy();
+  }
+
+  /** Asks for the first time. */
+  greet(): void {
+    this.#frame([this.#ask(this.#written)]);
+  }
+
+  /** A pong frame has come: an answer, or something that nobody has asked for, which is allowed. */
+  pong(data: Buffer): void {
+    if (this.#askedAt === 0 || !data.equals(markOf(this.#askedAbout))) return;
+    this.#answers = true;
+    this.#askedAt = 0;
+    this.#read = this.#askedAbout;
+    if (this.#held) this.#release(this.#writers.windowBytes - (this.#written - this.#read));
   }
 
   /** Forgets what waits, and whatever comes. */
@@ -129,6 +175,38 @@ export class Writer {
     this.#own = undefined;
     this.#ownBytes = 0;
     this.#batch = undefined;
+    this.#forget();
+  }
+
+  #forget(): void {
+    this.#held = undefined;
+    this.#heldBytes = 0;
+    this.#askedAt = 0;
+  }
+
+  #send(pieces: Buffer[]): void {
+    const full = this.#written - this.#read > this.#writers.windowBytes && this.#late;
+    if (!this.#held && !full) {
+      this.#write(pieces);
+      return;
+    }
+    this.#held ??= [];
+    for (const piece of pieces) {
+      this.#held.push(piece);
+      this.#heldBytes += piece.length;
+    }
+  }
+
+  /** Writes as much of what is held as there is room for, and at least one piece: with that it is asked again. */
+  #release(room: number): void {
+    const held = this.#held;
+    if (!held || !this.#socket.writable) return;
+    let count = 0;
+    let bytes = 0;
+    while (count < held.length && (count === 0 || bytes < room)) bytes += (held[count++] as Buffer).length;
+    this.#heldBytes -= bytes;
+    if (count === held.length) this.#held = undefined;
+    this.#write(held.splice(0, count));
   }
 
   #add(piece: Buffer): void {
@@ -137,17 +215,39 @@ export class Writer {
     this.#ownBytes += piece.length;
   }
 
-  #writeAll(pieces: Buffer[]): void {
+  #write(pieces: Buffer[]): void {
     const socket = this.#socket;
+    this.#writers.writes++;
+    for (const { length } of pieces) this.#written += length;
+    const asks =
+      this.#answers && this.#askedAt === 0 && this.#written - this.#read >= this.#writers.windowBytes / 2;
+    if (asks) pieces.push(this.#ask(this.#written));
+    if (pieces.length === 1) {
+      socket.write(pieces[0] as Buffer);
+      return;
+    }
     const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
     if (bytes <= COPY_BYTES) {
-      socket.write(pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces, bytes));
+      socket.write(Buffer.concat(pieces, bytes));
       return;
     }
     socket.cork();
     for (const piece of pieces) socket.write(piece);
     socket.uncork();
   }
+
+  #ask(about: number): Buffer {
+    this.#askedAt = Math.ceil(performance.now());
+    this.#askedAbout = about;
+    return Buffer.from([...PING_HEAD, ...markOf(about)]);
+  }
+}
+
+/** What a ping carries, and its answer brings back. */
+function markOf(bytes: number): Buffer {
+  const mark = Buffer.allocUnsafe(4);
+  mark.writeUInt32BE(bytes % 2 ** 32);
+  return mark;
 }
 
 /** The part of ws's sender that every frame goes through; Engine.IO calls it too. */
@@ -167,6 +267,8 @@ export class Writers {
   start = new Batch();
   /** System calls that were asked for. */
   writes = 0;
+  /** What may be on its way to a client that is long in saying that it has read. */
+  readonly windowBytes: number;
   readonly #boundMs: number;
   #now: Writer[] = [];
   #later: Writer[] = [];
@@ -179,9 +281,10 @@ export class Writers {
   /** Until then nobody waits, by `performance.now()`. */
   #pointlessUntil = 0;
 
-  /** `boundMs`: how long events may wait at most; with 0 they leave with their turn, whatever is. */
-  constructor(boundMs: number) {
+  /** `boundMs`: how long events may wait at most to leave together; with 0 they leave with their turn, whatever is. */
+  constructor(boundMs: number, windowBytes: number) {
     this.#boundMs = boundMs;
+    this.windowBytes = windowBytes;
   }
 
   /** How long events wait at the moment to leave together, ms. */
@@ -194,6 +297,8 @@ export class Writers {
     const sender = (webSocket as unknown as Sending)._sender;
     sender.writer = new Writer(socket, this);
     sender.sendFrame = sendFrame;
+    webSocket.on("pong", pong);
+    sender.writer.greet();
   }
 
   /** Of an Engine.IO transport; `undefined` for one that polls. */
@@ -277,4 +382,9 @@ export class Writers {
 /** One function for all senders. */
 function sendFrame(this: Sender, pieces: readonly Piece[], done?: (error?: Error) => void): void {
   this.writer?.frame(pieces, done);
+}
+
+/** One function for all WebSockets. */
+function pong(this: WebSocket, data: Buffer): void {
+  (this as unknown as Sending)._sender.writer?.pong(data);
 }

@@ -15,7 +15,7 @@ const [SLOW_HUB, FLOOD_HUB] = [0, 2] as const;
 const READERS = { short: 10, long: 40 } as const;
 const JOB = "job-0";
 const LINE = 15_000;
-/** 18 MB for each: the system's own buffers take some megabytes of a connection before anything waits. */
+/** 18 MB for each: more than all buffers on the way take of who never answers. */
 const LINES = 1_200;
 const LINES_PER_SECOND = 250;
 const SLOW_CLOSES = 'trainwire_closes_total{door="watcher",reason="slow"}';

@@ -1,4 +1,5 @@
 import type { Socket as NetSocket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "chai";
 import type { DeliveredEvent, SubscribeAnswer } from "../../src/protocol/types.ts";
 import { progress, startTestHub, status, type TestClient, type TestHub, until } from "../support/hub.ts";
@@ -66,6 +67,27 @@ describe("slow watchers", function () {
       since = page.next;
     }
     expect(got).to.deep.equal(Array.from({ length: EVENTS }, (_, i) => seq + 1 + i));
+  });
+
+  it("who stops reading is found out by that, long before the system takes no more", async () => {
+    hub = await startTestHub();
+    await hub.publish(status(JOB, "running"));
+    const stopped = await hub.watcher();
+    const { seq } = await stopped.subscribe({ job_id: JOB });
+    wireOf(stopped).pause();
+    let published = 0;
+    while (hub.io.of("/").sockets.size > 0 && published < 100) {
+      await hub.publish(large(published++));
+      await sleep(100);
+    }
+    // 1 MB is 18 of them, and then it has 2 s.
+    expect(published).to.be.within(18, 60);
+    wireOf(stopped).resume();
+    await stopped.next("disconnect");
+    const got = stopped.events().map((event) => event.seq);
+    expect(got).to.deep.equal(Array.from({ length: got.length }, (_, i) => seq + 1 + i));
+    // At most what comes before the first ping, while it has 500 ms to answer, and some for a busy machine.
+    expect(got.length).to.be.within(1, 12);
   });
 
   it("who reads too slowly gets the newest values, merged, before the status that ends the job", async () => {

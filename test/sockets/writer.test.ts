@@ -45,11 +45,26 @@ class FakeSocket {
 
 /** ws's side, and Engine.IO's transport around it. */
 class FakeTransport {
-  readonly socket: { _sender: { sendFrame(pieces: Array<Buffer | string>, done?: () => void): void } };
+  readonly socket: {
+    _sender: { sendFrame(pieces: Array<Buffer | string>, done?: () => void): void };
+    on(name: string, listener: (data: Buffer) => void): void;
+  };
+  #pong: ((data: Buffer) => void) | undefined;
   readonly writable = true;
 
   constructor() {
-    this.socket = { _sender: { sendFrame: () => expect.fail("the writer has taken over") } };
+    this.socket = {
+      _sender: { sendFrame: () => expect.fail("the writer has taken over") },
+      on: (name, listener) => {
+        expect(name).to.equal("pong");
+        this.#pong = listener;
+      },
+    };
+  }
+
+  /** A pong frame has come. */
+  pong(data: Buffer): void {
+    this.#pong?.call(this.socket, data);
   }
 
   send(pieces: Array<Buffer | string>, done?: () => void): void {
@@ -62,6 +77,15 @@ const event = (seq: number, text = "x"): FeedEvent => ({
   wire: JSON.stringify({ seq, text }),
 });
 const frame = (each: FeedEvent) => textFrame(`42["${each.type}",${each.wire}]`);
+const ping = (mark: number) => Buffer.from([0x89, 4, ...markOf(mark)]);
+function markOf(mark: number): Buffer {
+  const data = Buffer.alloc(4);
+  data.writeUInt32BE(mark);
+  return data;
+}
+const WINDOW = 10_000;
+/** What each has been written before: a ping. */
+const GREETED = 6;
 const CLOSE_FRAME = Buffer.from([0x88, 0x00]);
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -74,11 +98,16 @@ describe("sockets/writer", () => {
   const connect = () => {
     const made = { socket: new FakeSocket(), transport: new FakeTransport() };
     writers.take(made.transport.socket as never, made.socket as never);
-    return { ...made, writer: writers.of(made.transport) as Writer };
+    const taken = writers.of(made.transport) as Writer;
+    taken.flush();
+    const [greeting, ...more] = made.socket.writes.splice(0);
+    expect([greeting, more]).to.deep.equal([ping(0), []]);
+    writers.writes = 0;
+    return { ...made, writer: taken };
   };
 
   beforeEach(() => {
-    writers = new Writers(0);
+    writers = new Writers(0, WINDOW);
     ({ socket, transport, writer } = connect());
   });
   afterEach(() => writers.close());
@@ -161,6 +190,129 @@ describe("sockets/writer", () => {
     expect(socket.destroyed).to.equal(true);
   });
 
+  describe("asks who has answered what he has read", () => {
+    /** One event of 1 000 bytes, a write of its own. */
+    const send = (seq: number) => {
+      writer.event(kilobyte(seq));
+      writer.flush();
+    };
+    const kilobyte = (seq: number) => {
+      const bare = frame(event(seq, "x".repeat(500))).length;
+      return event(seq, "x".repeat(500 + 1_000 - bare));
+    };
+    const written = () => Buffer.concat(socket.writes);
+    const late = () => new Promise((resolve) => setTimeout(resolve, 550));
+
+    beforeEach(() => transport.pong(markOf(0)));
+
+    it("once for half of what may be on its way, and not again before the answer", () => {
+      for (let i = 1; i <= 4; i++) send(i);
+      expect(
+        socket.writes.every((each) => each.equals(frame(kilobyte(socket.writes.indexOf(each) + 1)))),
+      ).to.equal(true);
+      send(5);
+      expect(socket.writes.at(-1)).to.deep.equal(Buffer.concat([frame(kilobyte(5)), ping(GREETED + 5_000)]));
+      for (let i = 6; i <= 20; i++) send(i);
+      transport.pong(markOf(GREETED + 5_000));
+      send(21);
+      // The ping itself is not counted: it is not much.
+      expect(socket.writes.at(-1)).to.deep.equal(
+        Buffer.concat([frame(kilobyte(21)), ping(GREETED + 21_000)]),
+      );
+    });
+
+    it("who answers in time gets all at once, however much it is", () => {
+      for (let i = 1; i <= 300; i++) send(i);
+      expect(written().length).to.be.above(300_000);
+      expect(writer.bytes).to.equal(0);
+    });
+
+    it("who is late gets no more than the bound, and the rest in order as he reads", async () => {
+      for (let i = 1; i <= 8; i++) send(i);
+      await late();
+      expect(writer.bytes, "all of it counts now").to.equal(GREETED + 8_000);
+      for (let i = 9; i <= 40; i++) send(i);
+      expect(written().length).to.equal(10_000 + ping(0).length);
+      expect(writer.bytes).to.equal(GREETED + 40_000);
+      transport.pong(markOf(GREETED + 5_000));
+      expect(written().length, "room for 5 000 more, and one ping").to.equal(15_000 + 2 * ping(0).length);
+      expect(writer.bytes).to.equal(25_000);
+      for (const mark of [15_000, 25_000, 35_000]) {
+        send(mark);
+        transport.pong(markOf(GREETED + mark));
+      }
+      expect(writer.bytes).to.equal(0);
+      const frames = Array.from({ length: 40 }, (_, i) => frame(kilobyte(i + 1)));
+      const expected = Buffer.concat([
+        ...frames,
+        ...[15_000, 25_000, 35_000].map((seq) => frame(kilobyte(seq))),
+      ]);
+      const pings = [5_000, 15_000, 25_000, 35_000, 43_000].map((mark) => ping(GREETED + mark));
+      const got = pings.reduce((rest, each) => {
+        const at = rest.indexOf(each);
+        expect(at).to.be.above(0);
+        return Buffer.concat([rest.subarray(0, at), rest.subarray(at + each.length)]);
+      }, written());
+      expect(got).to.deep.equal(expected);
+    });
+
+    it("an event that is larger than the bound goes when there is room for any", async () => {
+      for (let i = 1; i <= 12; i++) send(i);
+      await late();
+      for (const seq of [1, 2]) {
+        writer.event(event(seq, "x".repeat(30_000)));
+        writer.flush();
+      }
+      const before = written().length;
+      transport.pong(markOf(GREETED + 5_000));
+      expect(written().length - before).to.be.within(30_000, 31_000);
+      expect(writer.bytes).to.be.within(30_000, 31_000);
+    });
+
+    it("an answer to nothing, or to what was asked before, says nothing", async () => {
+      for (let i = 1; i <= 12; i++) send(i);
+      await late();
+      send(13);
+      for (const data of [Buffer.alloc(0), Buffer.from("x"), markOf(0), markOf(GREETED + 12_000)])
+        transport.pong(data);
+      expect(writer.bytes).to.equal(GREETED + 13_000);
+    });
+
+    it("a close takes along what is held, and nobody is asked any more", async () => {
+      for (let i = 1; i <= 12; i++) send(i);
+      await late();
+      for (let i = 13; i <= 30; i++) send(i);
+      transport.send([CLOSE_FRAME]);
+      expect(written().length).to.equal(30_000 + ping(0).length + CLOSE_FRAME.length);
+      expect(written().subarray(-2)).to.deep.equal(CLOSE_FRAME);
+    });
+
+    it("what is held for who has gone is forgotten", async () => {
+      for (let i = 1; i <= 12; i++) send(i);
+      await late();
+      send(13);
+      const before = written().length;
+      socket.writable = false;
+      transport.pong(markOf(GREETED + 5_000));
+      send(14);
+      expect(written().length).to.equal(before);
+      expect(writer.bytes).to.equal(0);
+    });
+  });
+
+  it("who has never answered is not asked again, and is given all that the system takes", async () => {
+    for (let i = 0; i < 30; i++) {
+      writer.event(event(i, "x".repeat(1_000)));
+      writer.flush();
+    }
+    await new Promise((resolve) => setTimeout(resolve, 550));
+    writer.event(event(30));
+    writer.flush();
+    expect(Buffer.concat(socket.writes).indexOf(Buffer.from([0x89, 4]))).to.equal(-1);
+    expect(socket.writes).to.have.length(31);
+    expect(writer.bytes).to.equal(0);
+  });
+
   it("closing the door writes what waits", () => {
     writer.event(event(1));
     writers.close();
@@ -168,7 +320,7 @@ describe("sockets/writer", () => {
   });
 
   it("while the event loop is busy events leave together, and an answer takes them along at once", async () => {
-    writers = new Writers(1_000);
+    writers = new Writers(1_000, WINDOW);
     ({ socket, transport, writer } = connect());
     const busyUntil = performance.now() + 400;
     while (performance.now() < busyUntil) {
@@ -195,7 +347,7 @@ describe("sockets/writer", () => {
   });
 
   it("where waiting brings nothing together nobody waits", async () => {
-    writers = new Writers(200);
+    writers = new Writers(200, WINDOW);
     ({ socket, transport, writer } = connect());
     const spin = () => {
       const slice = performance.now() + 90;
