@@ -15,13 +15,14 @@ const GOOD: Outcome = {
 };
 
 const voids = (change: Partial<Outcome>) =>
-  findingsOf("ours", { ...GOOD, ...change }).map((finding) => finding.void);
+  findingsOf("ours", [{ ...GOOD, ...change }]).map((finding) => finding.void);
 
-describe("slow: findingsOf(system, outcome)", () => {
+describe("slow: findingsOf(system, outcomes)", () => {
   it("compares the good ones' p99, and shares the memory among those who stopped", () => {
-    expect(findingsOf("ours", GOOD)).to.deep.equal([
-      { key: "slow", rounds: [{ ours: 1.1 }] },
-      { key: "slow_memory", rounds: [{ ours: 1.2 }] },
+    const found = findingsOf("ours", [GOOD, { ...GOOD, p99: 2_400, memory: 60 * MB }]);
+    expect(found).to.deep.equal([
+      { key: "slow", rounds: [{ ours: 1.1 }, { ours: 1.2 }] },
+      { key: "slow_memory", rounds: [{ ours: 1.2 }, { ours: 1 }] },
     ]);
   });
 
@@ -44,7 +45,13 @@ describe("slow: findingsOf(system, outcome)", () => {
     expect(voids({ limit: "too slow" })).to.deep.equal(["too slow", "too slow"]);
   });
 
+  it("leaves out rounds in which something else was the limit, but not what went wrong in them", () => {
+    const disturbed = { ...GOOD, p99: 9_000, limit: "too slow" };
+    expect(findingsOf("ours", [disturbed, GOOD])[0]).to.deep.equal({ key: "slow", rounds: [{ ours: 1.1 }] });
+    expect(findingsOf("ours", [{ ...disturbed, wrong: 1 }, GOOD])[0]?.void).to.match(/^1 events/);
+  });
+
   it("knows no memory below nothing", () => {
-    expect(findingsOf("ours", { ...GOOD, memory: 40 * MB })[1]?.rounds).to.deep.equal([{ ours: 0 }]);
+    expect(findingsOf("ours", [{ ...GOOD, memory: 40 * MB }])[1]?.rounds).to.deep.equal([{ ours: 0 }]);
   });
 });
