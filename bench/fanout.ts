@@ -7,7 +7,7 @@ import type { Bench, Finding, Measure } from "./measure.ts";
 import { CpuClock } from "./processes.ts";
 import { alternate } from "./rounds.ts";
 import { type Stops, withStops } from "./stops.ts";
-import { endpointsOf, type RunningSystem } from "./system.ts";
+import { endpointsOf, type RunningSystem, startAll } from "./system.ts";
 
 const BURST = 20;
 const JOB = "fanout";
@@ -60,7 +60,7 @@ async function run(bench: Bench, stops: Stops): Promise<Finding[]> {
   return KEYS.map((key) => ({ key, rounds: found[key] }));
 }
 
-/** All of them stand ready at once. Each comes in turn: connections that compete with a start are slow. */
+/** All of them stand ready at once. Watchers come when all have started: connections that compete with a start are slow. */
 async function openAll(
   { ours, peers }: Bench,
   watchers: number,
@@ -71,12 +71,10 @@ async function openAll(
   const generators = await Generators.start(1);
   stops.add(() => generators.stop());
   const all = new Map<string, WatchedSystem>();
-  for (const system of [ours, ...peers]) {
-    const running = await system.start({ redisUrl: redis.url });
-    stops.add(() => running.stop());
+  for (const running of await startAll([ours, ...peers], { redisUrl: redis.url }, stops)) {
     const watched = await WatchedSystem.open(running, generators, watchers);
     stops.add(() => watched.close());
-    all.set(system.name, watched);
+    all.set(running.system.name, watched);
   }
   return all;
 }

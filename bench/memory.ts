@@ -9,8 +9,8 @@ import { Generators, type Group } from "./generators.ts";
 import type { Bench, Finding, Measure, Round } from "./measure.ts";
 import type { WatchRequest } from "./orders.ts";
 import { residentBytes } from "./processes.ts";
-import { settled, withStops } from "./stops.ts";
-import { endpointsOf, type RunningSystem, type System } from "./system.ts";
+import { withStops } from "./stops.ts";
+import { endpointsOf, type RunningSystem, type System, startAll } from "./system.ts";
 
 const KB = 1_024;
 /** A process may have 20 000 open files. */
@@ -22,7 +22,7 @@ const SETTLE_MS = 1_200;
 
 /** Fewer say a little less: what a heap grows by at first is shared by all of them. */
 const WATCHERS = 5_000;
-const QUICK_WATCHERS = 2_000;
+const QUICK_WATCHERS = 1_000;
 /** Connected and gone before the base is taken: what the first connections load stays. */
 const WARM = 500;
 /** Each starts every system anew; figures differ by a few per cent only, and a round takes half a minute. */
@@ -35,7 +35,7 @@ export const memory: Measure = {
     {
       key: "memory",
       title:
-        "resident memory per idle watcher, 5 000 (quick: 2 000) of one job each, after two collections, KB",
+        "resident memory per idle watcher, 5 000 (quick: 1 000) of one job each, after two collections, KB",
       target: 1.1,
     },
   ],
@@ -73,12 +73,7 @@ function round(
   return withStops(async (stops) => {
     const all: IdleSystem[] = [];
     const found: Round = {};
-    const starts = systems.map(async (system) => {
-      const running = await system.start({ redisUrl });
-      stops.add(() => running.stop());
-      return running;
-    });
-    for (const running of await settled(starts)) {
+    for (const running of await startAll(systems, { redisUrl }, stops)) {
       if (await collects(running)) all.push(new IdleSystem(running, generators));
       else found[running.system.name] = undefined;
     }

@@ -1,5 +1,6 @@
 /** What is measured: a server in its processes, and how clients speak with it. */
 import type { DriverName, Endpoint } from "./driver.ts";
+import { type Stops, settled } from "./stops.ts";
 
 export interface SystemOptions {
   /** Processes that share one Redis. Default: 1. */
@@ -41,6 +42,20 @@ export interface System {
   /** How the generator's clients speak with it. */
   readonly driver: DriverName;
   start(options: SystemOptions): Promise<RunningSystem>;
+}
+
+/** All of them, side by side. */
+export function startAll(
+  systems: readonly System[],
+  options: SystemOptions,
+  stops: Stops,
+): Promise<RunningSystem[]> {
+  const starts = systems.map(async (system) => {
+    const running = await system.start(options);
+    stops.add(() => running.stop());
+    return running;
+  });
+  return settled(starts);
 }
 
 export function endpointsOf({ servers }: RunningSystem): Endpoint[] {

@@ -13,7 +13,7 @@ import { Neighbours, neighboursLimit } from "./neighbours.ts";
 import type { ScheduleRequest, WatchRequest } from "./orders.ts";
 import { CpuClock } from "./processes.ts";
 import type { Stops } from "./stops.ts";
-import { endpointsOf, type RunningSystem, type System } from "./system.ts";
+import { endpointsOf, type RunningSystem, type System, startAll } from "./system.ts";
 
 /** For what is still under way when nobody publishes any more. */
 const ARRIVAL_LIMIT_MS = 5_000;
@@ -34,7 +34,6 @@ export interface TrafficPlan {
 
 interface TrafficOptions extends TrafficPlan {
   generators: Generators;
-  redisUrl: string;
 }
 
 export type Load = Pick<ScheduleRequest, "perSecond" | "pattern" | "seconds">;
@@ -71,23 +70,17 @@ export class Traffic {
   }
 
   /** Resolves when everybody is there and has received something. */
-  static async open(system: System, options: TrafficOptions): Promise<Traffic> {
-    const { generators, redisUrl, jobs, watchersPerJob } = options;
-    const running = await system.start({ redisUrl, instances: INSTANCES });
-    try {
-      const request: WatchRequest = {
-        driver: system.driver,
-        targets: options.watchAt(endpointsOf(running)),
-        watchers: jobs.length * watchersPerJob,
-        jobs: { kind: "spread", jobs, perJob: watchersPerJob },
-      };
-      const traffic = new Traffic(running, await generators.watch(request), options);
-      await traffic.play(FIRST);
-      return traffic;
-    } catch (error) {
-      await running.stop();
-      throw error;
-    }
+  static async open(running: RunningSystem, options: TrafficOptions): Promise<Traffic> {
+    const { generators, jobs, watchersPerJob, watchAt } = options;
+    const request: WatchRequest = {
+      driver: running.system.driver,
+      targets: watchAt(endpointsOf(running)),
+      watchers: jobs.length * watchersPerJob,
+      jobs: { kind: "spread", jobs, perJob: watchersPerJob },
+    };
+    const traffic = new Traffic(running, await generators.watch(request), options);
+    await traffic.play(FIRST);
+    return traffic;
   }
 
   /**
@@ -129,9 +122,9 @@ export class Traffic {
     };
   }
 
-  async stop(): Promise<void> {
+  /** Its clients go; the system stays. */
+  async close(): Promise<void> {
     await this.#group.close();
-    await this.#running.stop();
   }
 }
 
@@ -158,12 +151,12 @@ export async function openTraffic(
   stops.add(() => redis.stop());
   const generators = await Generators.start(count, say);
   stops.add(() => generators.stop());
+  const systems = [ours, ...peers].filter(({ maxInstances }) => maxInstances >= INSTANCES);
   const all = new Map<string, Traffic>();
-  for (const system of [ours, ...peers]) {
-    if (system.maxInstances < INSTANCES) continue;
-    const traffic = await Traffic.open(system, { ...plan, generators, redisUrl: redis.url });
-    stops.add(() => traffic.stop());
-    all.set(system.name, traffic);
+  for (const running of await startAll(systems, { redisUrl: redis.url, instances: INSTANCES }, stops)) {
+    const traffic = await Traffic.open(running, { ...plan, generators });
+    stops.add(() => traffic.close());
+    all.set(traffic.name, traffic);
   }
   return all;
 }

@@ -204,7 +204,7 @@ export const METRICS = [
   {
     name: "trainwire_queue_bytes",
     type: "gauge",
-    help: "What waits in this process for clients to read it.",
+    help: "What waits for clients to read it: in this process, and on its way to those who are late in saying what they have read.",
   },
   {
     name: "trainwire_queue_largest_bytes",

@@ -15,8 +15,8 @@ export interface OutboxLimits {
 }
 
 const SWEEP_MS = 100;
-/** A write that the system has taken in part counts whole: at 10 Mbit/s the double of the limit takes as long. */
-const SLOW_MS = 2_000;
+/** Two seconds: at 10 Mbit/s the double of the limit takes as long. Time in which this process stood still is none. */
+const SLOW_SWEEPS = 20;
 
 interface Owner {
   /** The client does not read: its connection is to be ended. Called once, not in the turn of a `write`. */
@@ -44,8 +44,7 @@ export class Outboxes {
   add(outbox: Outbox): void {
     this.#behind.add(outbox);
     this.#timer ??= setInterval(() => {
-      const now = performance.now();
-      for (const each of this.#behind) each.sweep(now);
+      for (const each of this.#behind) each.sweep();
     }, SWEEP_MS);
   }
 
@@ -71,7 +70,7 @@ export class Outboxes {
 }
 
 /** What this uses of an Engine.IO connection. */
-type Conn = Pick<Socket["conn"], "write" | "transport" | "readyState"> & {
+type Conn = Pick<Socket["conn"], "write" | "transport" | "readyState" | "once"> & {
   writeBuffer: Array<{ data?: unknown }>;
 };
 
@@ -86,8 +85,8 @@ export class Outbox implements Backlogged {
   /** Of a client that polls. */
   #polled: Polled | undefined;
   #behind = false;
-  /** Since when it has been above the second limit without getting less, and how much it was then. */
-  #stuck: { since: number; bytes: number } | undefined;
+  /** For how many sweeps it has been above the second limit without getting less, and how much it was first. */
+  #stuck: { sweeps: number; bytes: number } | undefined;
   #closed = false;
   /** Told when it is no longer behind. */
   #waiters: Array<() => void> | undefined;
@@ -138,17 +137,16 @@ export class Outbox implements Backlogged {
     if (!this.#writer) this.backlog();
   }
 
-  sweep(now: number): void {
+  sweep(): void {
     const { bytes } = this;
     const { holdBytes, slowBytes } = this.#all.limits;
     if (bytes <= slowBytes) this.#stuck = undefined;
-    else if (!this.#stuck || bytes < this.#stuck.bytes) this.#stuck = { since: now, bytes };
-    else if (now - this.#stuck.since >= SLOW_MS) this.#slow();
+    else if (!this.#stuck || bytes < this.#stuck.bytes) this.#stuck = { sweeps: 0, bytes };
+    else if (++this.#stuck.sweeps >= SLOW_SWEEPS) this.#slow();
     if (bytes <= holdBytes / 2) this.#caughtUp();
   }
 
-  backlog(): void {
-    const { bytes } = this;
+  backlog(bytes = this.bytes): void {
     const { holdBytes, slowBytes } = this.#all.limits;
     if (bytes <= holdBytes || this.#closed) return;
     if (!this.#behind) {
@@ -174,6 +172,8 @@ export class Outbox implements Backlogged {
     this.#writer = this.#all.writers.of(transport);
     if (!this.#closed) this.#writer?.observe(this);
     this.#polled = this.#writer ? undefined : new Polled();
+    // What waits goes to the new transport with that, and it is to be known whose that is.
+    if (this.#polled) this.#conn.once("upgrade", () => this.#look());
   }
 
   #caughtUp(): void {

@@ -3,9 +3,8 @@
  * in one turn. What the hub has to say is gathered, and written when the turn is over. While the event loop has little
  * room left, events wait a little longer, so that more of them go together; answers never do.
  *
- * The system takes megabytes for a client that does not read, and says nothing of it. So a client is asked, by a
- * WebSocket ping after the bytes in question, whether it has read them: while one is long in answering, no more than a
- * window is on its way to it, and the rest waits here, where it is counted, and is one buffer for many.
+ * Of what is for a client that does not say in time that it reads no more than a window is on its way; the rest waits
+ * here, where it is counted, and is one buffer for many.
  */
 
 import type { Socket as NetSocket } from "node:net";
@@ -13,6 +12,7 @@ import { performance } from "node:perf_hooks";
 import type { WebSocket } from "ws";
 import type { FeedEvent } from "../bus/bus.ts";
 import { Batch } from "./batch.ts";
+import { type Pace, Window } from "./window.ts";
 
 /** What is gathered in a turn leaves before its end above this, so that nothing large is held twice. */
 const GATHER_BYTES = 65_536;
@@ -32,18 +32,15 @@ const WORTH = 1.25;
 /** Where it was not, how long nobody waits before it is tried again. */
 const RETRY_MS = 1_000;
 const CLOSE = 0x8;
-/** A WebSocket ping of four bytes, unmasked. */
-const PING_HEAD = [0x89, 4] as const;
-/** How long a client may take to answer before all that it has not answered for counts as unread. */
-const LATE_MS = 500;
+const TICK_MS = 100;
 
 /** A frame's head, or its text as ws has it. */
 type Piece = Buffer | string;
 
 /** Told of what a connection does not take. */
 export interface Backlogged {
-  /** Called after a write that the system has not taken whole. */
-  backlog(): void;
+  /** Called after a write, where so many bytes wait for the other side then. */
+  backlog(bytes: number): void;
 }
 
 /** What is written to one WebSocket; ws's own frames (answers, pings, close) and the hub's events, in one order. */
@@ -59,15 +56,7 @@ export class Writer {
   #ownBytes = 0;
   /** A close frame has been written: nothing may follow it. */
   #ended = false;
-  /** Bytes: given to the system so far, and how many of them the other side has been seen to read. */
-  #written = 0;
-  #read = 0;
-  /** When it was asked, by `performance.now()`; 0 once it has answered. */
-  #askedAt = 0;
-  /** What it will have read when it answers. */
-  #askedAbout = 0;
-  /** It has answered the first ping, as all should: who does not can only be judged by what the system takes. */
-  #answers = false;
+  readonly #window: Window;
   /** Waits until the other side has read more. */
   #held: Buffer[] | undefined;
   #heldBytes = 0;
@@ -77,6 +66,7 @@ export class Writer {
   constructor(socket: NetSocket, writers: Writers) {
     this.#socket = socket;
     this.#writers = writers;
+    this.#window = new Window(writers);
   }
 
   /** Gathered since the last write, or since the last frame of ws's own. */
@@ -85,15 +75,11 @@ export class Writer {
   }
 
   /**
-   * What waits for the other side to read it: here, in the TCP socket and, while it is late in answering, in the system.
-   * What is being gathered is bounded, and not among it.
+   * What waits for the other side to read it: here, in the TCP socket, and on its way to somebody who is late. What is
+   * being gathered is bounded, and not among it.
    */
   get bytes(): number {
-    return this.#heldBytes + (this.#late ? this.#written - this.#read : this.#socket.writableLength);
-  }
-
-  get #late(): boolean {
-    return this.#answers && this.#askedAt > 0 && performance.now() - this.#askedAt > LATE_MS;
+    return this.#heldBytes + Math.max(this.#socket.writableLength, this.#window.waiting);
   }
 
   observe(observer: Backlogged): void {
@@ -125,16 +111,15 @@ export class Writer {
     }
     for (const piece of pieces) this.#add(typeof piece === "string" ? Buffer.from(piece) : piece);
     if (((pieces[0]?.[0] as number) & 0x0f) === CLOSE) {
-      // Nobody is asked any more.
-      this.#answers = false;
-      this.#release(Number.POSITIVE_INFINITY);
+      this.#window.close();
+      this.#release();
       this.flush();
       this.#ended = true;
     } else if (this.#ownBytes > GATHER_BYTES) this.flush();
     else if (this.due !== "now") this.#writers.now(this);
   }
 
-  /** Writes what there is. */
+  /** Writes what there is, or holds it. */
   flush(): void {
     const own = this.#own;
     const batch = this.#batch;
@@ -142,65 +127,66 @@ export class Writer {
     this.#own = undefined;
     this.#ownBytes = 0;
     this.#batch = undefined;
-    const socket = this.#socket;
-    // Ended or gone: whoever is there again reads it from the log.
-    if (!socket.writable) {
+    if (!this.#socket.writable) {
       this.#forget();
       return;
     }
-    if (!own) this.#send([(batch as Batch).buffer]);
-    else this.#send(batch ? [...own, batch.buffer] : own);
-    if (this.bytes === 0) return;
-    if (this.#observers.length > 0) for (const observer of this.#observers) observer.backlog();
-    else if (this.bytes > STRANGER_BYTES) socket.destroy();
+    if (this.#held || this.#window.room === 0) this.#hold(own, batch);
+    else if (!own) this.#write([(batch as Batch).buffer]);
+    else this.#write(batch ? [...own, batch.buffer] : own);
+    const { bytes } = this;
+    if (bytes === 0) return;
+    if (this.#observers.length > 0) for (const observer of this.#observers) observer.backlog(bytes);
+    else if (bytes > STRANGER_BYTES) this.#socket.destroy();
   }
 
-  /** Asks for the first time. */
+  /** Asks for the first time what the other side has read. */
   greet(): void {
-    this.#frame([this.#ask(this.#written)]);
+    this.#frame([this.#window.greet()]);
   }
 
-  /** A pong frame has come: an answer, or something that nobody has asked for, which is allowed. */
+  /** A pong frame has come. */
   pong(data: Buffer): void {
-    if (this.#askedAt === 0 || !data.equals(markOf(this.#askedAbout))) return;
-    this.#answers = true;
-    this.#askedAt = 0;
-    this.#read = this.#askedAbout;
-    if (this.#held) this.#release(this.#writers.windowBytes - (this.#written - this.#read));
+    if (!this.#ended && this.#window.answered(data)) this.#release();
   }
 
-  /** Forgets what waits, and whatever comes. */
+  /** Forgets what waits, and whatever comes. What it has counted stays: other namespaces judge by it, too. */
   drop(): void {
     this.#ended = true;
     this.#own = undefined;
     this.#ownBytes = 0;
     this.#batch = undefined;
-    this.#forget();
+    this.#held = undefined;
   }
 
+  /** Ended or gone: whoever is there again reads it from the log. */
   #forget(): void {
     this.#held = undefined;
     this.#heldBytes = 0;
-    this.#askedAt = 0;
   }
 
-  #send(pieces: Buffer[]): void {
-    const full = this.#written - this.#read > this.#writers.windowBytes && this.#late;
-    if (!this.#held && !full) {
-      this.#write(pieces);
+  #hold(own: Buffer[] | undefined, batch: Batch | undefined): void {
+    // Thousands of small pieces take more than their bytes.
+    const pieces = own && sum(own) <= GATHER_BYTES ? [Buffer.concat(own)] : (own ?? []);
+    if (batch) pieces.push(batch.buffer);
+    this.#held ??= [];
+    for (const piece of pieces) this.#held.push(piece);
+    this.#heldBytes += sum(pieces);
+    const ping = this.#window.again();
+    if (ping) this.#socket.write(ping);
+  }
+
+  /**
+   * Writes as much of what is held as there is room for. Whatever stays has a ping before it: at least one piece and all
+   * of the room are written, and with them the window asks.
+   */
+  #release(): void {
+    if (!this.#socket.writable) {
+      this.#forget();
       return;
     }
-    this.#held ??= [];
-    for (const piece of pieces) {
-      this.#held.push(piece);
-      this.#heldBytes += piece.length;
-    }
-  }
-
-  /** Writes as much of what is held as there is room for, and at least one piece: with that it is asked again. */
-  #release(room: number): void {
-    const held = this.#held;
-    if (!held || !this.#socket.writable) return;
+    const held = this.#held ?? [];
+    const { room } = this.#window;
     let count = 0;
     let bytes = 0;
     while (count < held.length && (count === 0 || bytes < room)) bytes += (held[count++] as Buffer).length;
@@ -215,39 +201,28 @@ export class Writer {
     this.#ownBytes += piece.length;
   }
 
+  /** With a ping behind them, if it is time for one; of no pieces the ping alone. */
   #write(pieces: Buffer[]): void {
     const socket = this.#socket;
+    const bytes = sum(pieces);
+    const ping = this.#window.wrote(bytes);
+    if (ping) pieces.push(ping);
+    if (pieces.length === 0) return;
     this.#writers.writes++;
-    for (const { length } of pieces) this.#written += length;
-    const asks =
-      this.#answers && this.#askedAt === 0 && this.#written - this.#read >= this.#writers.windowBytes / 2;
-    if (asks) pieces.push(this.#ask(this.#written));
-    if (pieces.length === 1) {
-      socket.write(pieces[0] as Buffer);
-      return;
+    if (pieces.length === 1) socket.write(pieces[0] as Buffer);
+    else if (bytes <= COPY_BYTES) socket.write(Buffer.concat(pieces));
+    else {
+      socket.cork();
+      for (const piece of pieces) socket.write(piece);
+      socket.uncork();
     }
-    const bytes = pieces.reduce((sum, { length }) => sum + length, 0);
-    if (bytes <= COPY_BYTES) {
-      socket.write(Buffer.concat(pieces, bytes));
-      return;
-    }
-    socket.cork();
-    for (const piece of pieces) socket.write(piece);
-    socket.uncork();
-  }
-
-  #ask(about: number): Buffer {
-    this.#askedAt = Math.ceil(performance.now());
-    this.#askedAbout = about;
-    return Buffer.from([...PING_HEAD, ...markOf(about)]);
   }
 }
 
-/** What a ping carries, and its answer brings back. */
-function markOf(bytes: number): Buffer {
-  const mark = Buffer.allocUnsafe(4);
-  mark.writeUInt32BE(bytes % 2 ** 32);
-  return mark;
+function sum(pieces: readonly Buffer[]): number {
+  let bytes = 0;
+  for (const { length } of pieces) bytes += length;
+  return bytes;
 }
 
 /** The part of ws's sender that every frame goes through; Engine.IO calls it too. */
@@ -262,13 +237,14 @@ interface Sending {
 }
 
 /** All WebSockets of the door, and when they are written to. */
-export class Writers {
+export class Writers implements Pace {
   /** Where every batch of the time between two writes begins. */
   start = new Batch();
   /** System calls that were asked for. */
   writes = 0;
-  /** What may be on its way to a client that is long in saying that it has read. */
   readonly windowBytes: number;
+  ticks = 0;
+  readonly #clock: NodeJS.Timeout;
   readonly #boundMs: number;
   #now: Writer[] = [];
   #later: Writer[] = [];
@@ -285,6 +261,8 @@ export class Writers {
   constructor(boundMs: number, windowBytes: number) {
     this.#boundMs = boundMs;
     this.windowBytes = windowBytes;
+    this.#clock = setInterval(() => this.ticks++, TICK_MS);
+    this.#clock.unref();
   }
 
   /** How long events wait at the moment to leave together, ms. */
@@ -326,6 +304,7 @@ export class Writers {
   }
 
   close(): void {
+    clearInterval(this.#clock);
     clearImmediate(this.#turn);
     clearTimeout(this.#wait);
     this.#flushNow();

@@ -10,6 +10,8 @@ class FakeConn {
   writeBuffer: Array<{ data: string }> = [];
   readonly handed: string[] = [];
 
+  once(): void {}
+
   write(data: string): void {
     this.writeBuffer.push({ data });
     if (this.transport.writable) this.#hand();

@@ -77,15 +77,13 @@ const event = (seq: number, text = "x"): FeedEvent => ({
   wire: JSON.stringify({ seq, text }),
 });
 const frame = (each: FeedEvent) => textFrame(`42["${each.type}",${each.wire}]`);
-const ping = (mark: number) => Buffer.from([0x89, 4, ...markOf(mark)]);
+const PING_HEAD = Buffer.from([0x89, 4]);
 function markOf(mark: number): Buffer {
   const data = Buffer.alloc(4);
   data.writeUInt32BE(mark);
   return data;
 }
 const WINDOW = 10_000;
-/** What each has been written before: a ping. */
-const GREETED = 6;
 const CLOSE_FRAME = Buffer.from([0x88, 0x00]);
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -101,7 +99,7 @@ describe("sockets/writer", () => {
     const taken = writers.of(made.transport) as Writer;
     taken.flush();
     const [greeting, ...more] = made.socket.writes.splice(0);
-    expect([greeting, more]).to.deep.equal([ping(0), []]);
+    expect([greeting, more]).to.deep.equal([Buffer.concat([PING_HEAD, markOf(0)]), []]);
     writers.writes = 0;
     return { ...made, writer: taken };
   };
@@ -190,8 +188,8 @@ describe("sockets/writer", () => {
     expect(socket.destroyed).to.equal(true);
   });
 
-  describe("asks who has answered what he has read", () => {
-    /** One event of 1 000 bytes, a write of its own. */
+  describe("to whom it is late that he says what he has read", () => {
+    /** An event whose frame has 1 000 bytes, as a write of its own. */
     const send = (seq: number) => {
       writer.event(kilobyte(seq));
       writer.flush();
@@ -200,116 +198,122 @@ describe("sockets/writer", () => {
       const bare = frame(event(seq, "x".repeat(500))).length;
       return event(seq, "x".repeat(500 + 1_000 - bare));
     };
-    const written = () => Buffer.concat(socket.writes);
-    const late = () => new Promise((resolve) => setTimeout(resolve, 550));
+    const sendAll = (from: number, to: number) => {
+      for (let seq = from; seq <= to; seq++) send(seq);
+    };
+    /** What was written, and the marks of the pings in it. */
+    const written = () => {
+      let data = Buffer.concat(socket.writes);
+      const marks: number[] = [];
+      for (let at = data.indexOf(PING_HEAD); at >= 0; at = data.indexOf(PING_HEAD)) {
+        marks.push(data.readUInt32BE(at + 2));
+        data = Buffer.concat([data.subarray(0, at), data.subarray(at + 6)]);
+      }
+      return { data, marks };
+    };
+    const answer = () => transport.pong(markOf(written().marks.at(-1) as number));
+    /** Has the ping before this be late. */
+    const wait = () => {
+      writers.ticks += 6;
+    };
+    const frames = (to: number) =>
+      Buffer.concat(Array.from({ length: to }, (_, i) => frame(kilobyte(i + 1))));
 
     beforeEach(() => transport.pong(markOf(0)));
 
-    it("once for half of what may be on its way, and not again before the answer", () => {
-      for (let i = 1; i <= 4; i++) send(i);
-      expect(
-        socket.writes.every((each) => each.equals(frame(kilobyte(socket.writes.indexOf(each) + 1)))),
-      ).to.equal(true);
-      send(5);
-      expect(socket.writes.at(-1)).to.deep.equal(Buffer.concat([frame(kilobyte(5)), ping(GREETED + 5_000)]));
-      for (let i = 6; i <= 20; i++) send(i);
-      transport.pong(markOf(GREETED + 5_000));
-      send(21);
-      // The ping itself is not counted: it is not much.
-      expect(socket.writes.at(-1)).to.deep.equal(
-        Buffer.concat([frame(kilobyte(21)), ping(GREETED + 21_000)]),
-      );
-    });
-
     it("who answers in time gets all at once, however much it is", () => {
-      for (let i = 1; i <= 300; i++) send(i);
-      expect(written().length).to.be.above(300_000);
+      sendAll(1, 300);
+      expect(written().data).to.deep.equal(frames(300));
       expect(writer.bytes).to.equal(0);
     });
 
-    it("who is late gets no more than the bound, and the rest in order as he reads", async () => {
-      for (let i = 1; i <= 8; i++) send(i);
-      await late();
-      expect(writer.bytes, "all of it counts now").to.equal(GREETED + 8_000);
-      for (let i = 9; i <= 40; i++) send(i);
-      expect(written().length).to.equal(10_000 + ping(0).length);
-      expect(writer.bytes).to.equal(GREETED + 40_000);
-      transport.pong(markOf(GREETED + 5_000));
-      expect(written().length, "room for 5 000 more, and one ping").to.equal(15_000 + 2 * ping(0).length);
-      expect(writer.bytes).to.equal(25_000);
-      for (const mark of [15_000, 25_000, 35_000]) {
-        send(mark);
-        transport.pong(markOf(GREETED + mark));
+    it("no more goes than the window, and the rest waits, in order, until he has read", () => {
+      sendAll(1, 8);
+      wait();
+      sendAll(9, 40);
+      expect(written().data).to.deep.equal(frames(10));
+      // The window of what is on its way, and what is held.
+      expect(writer.bytes).to.equal(WINDOW + 30_000);
+      answer();
+      const { data } = written();
+      expect(data.length).to.be.within(15_000, 16_000);
+      for (let i = 0; i < 4; i++) {
+        wait();
+        answer();
       }
-      expect(writer.bytes).to.equal(0);
-      const frames = Array.from({ length: 40 }, (_, i) => frame(kilobyte(i + 1)));
-      const expected = Buffer.concat([
-        ...frames,
-        ...[15_000, 25_000, 35_000].map((seq) => frame(kilobyte(seq))),
-      ]);
-      const pings = [5_000, 15_000, 25_000, 35_000, 43_000].map((mark) => ping(GREETED + mark));
-      const got = pings.reduce((rest, each) => {
-        const at = rest.indexOf(each);
-        expect(at).to.be.above(0);
-        return Buffer.concat([rest.subarray(0, at), rest.subarray(at + each.length)]);
-      }, written());
-      expect(got).to.deep.equal(expected);
+      expect(written().data).to.deep.equal(frames(40));
+      expect(writer.bytes).to.be.below(WINDOW / 2);
     });
 
-    it("an event that is larger than the bound goes when there is room for any", async () => {
-      for (let i = 1; i <= 12; i++) send(i);
-      await late();
-      for (const seq of [1, 2]) {
-        writer.event(event(seq, "x".repeat(30_000)));
+    it("what was written in time is nobody's fault: a burst of any size is not slow afterwards", () => {
+      sendAll(1, 3_000);
+      wait();
+      sendAll(3_001, 3_005);
+      expect(writer.bytes).to.equal(WINDOW + 5_000);
+    });
+
+    it("while this process stands still nobody is late", () => {
+      sendAll(1, 100);
+      const until = performance.now() + 700;
+      while (performance.now() < until);
+      sendAll(101, 110);
+      expect(written().data).to.deep.equal(frames(110));
+      expect(writer.bytes).to.equal(0);
+    });
+
+    it("a piece that is larger than the window goes when there is room for any", () => {
+      sendAll(1, 12);
+      wait();
+      const large = [1, 2].map((seq) => event(seq, "x".repeat(30_000)));
+      for (const each of large) {
+        writer.event(each);
         writer.flush();
       }
-      const before = written().length;
-      transport.pong(markOf(GREETED + 5_000));
-      expect(written().length - before).to.be.within(30_000, 31_000);
-      expect(writer.bytes).to.be.within(30_000, 31_000);
+      answer();
+      expect(written().data).to.deep.equal(Buffer.concat([frames(12), frame(large[0] as FeedEvent)]));
     });
 
-    it("an answer to nothing, or to what was asked before, says nothing", async () => {
-      for (let i = 1; i <= 12; i++) send(i);
-      await late();
-      send(13);
-      for (const data of [Buffer.alloc(0), Buffer.from("x"), markOf(0), markOf(GREETED + 12_000)])
-        transport.pong(data);
-      expect(writer.bytes).to.equal(GREETED + 13_000);
+    it("many small frames of a turn are held as one", () => {
+      sendAll(1, 12);
+      wait();
+      for (let i = 0; i < 1_000; i++) transport.send([Buffer.from([0x8a, 0])]);
+      writer.flush();
+      answer();
+      expect(written().data.length).to.equal(14_000);
+      expect(socket.writes.at(-1)?.length).to.equal(2_000 + 6);
     });
 
-    it("a close takes along what is held, and nobody is asked any more", async () => {
-      for (let i = 1; i <= 12; i++) send(i);
-      await late();
-      for (let i = 13; i <= 30; i++) send(i);
+    it("a close takes along what is held, and asks nothing", () => {
+      sendAll(1, 12);
+      wait();
+      sendAll(13, 30);
+      const { marks } = written();
       transport.send([CLOSE_FRAME]);
-      expect(written().length).to.equal(30_000 + ping(0).length + CLOSE_FRAME.length);
-      expect(written().subarray(-2)).to.deep.equal(CLOSE_FRAME);
+      expect(written()).to.deep.equal({ data: Buffer.concat([frames(30), CLOSE_FRAME]), marks });
+      answer();
+      expect(written().marks).to.deep.equal(marks);
     });
 
-    it("what is held for who has gone is forgotten", async () => {
-      for (let i = 1; i <= 12; i++) send(i);
-      await late();
-      send(13);
-      const before = written().length;
+    it("what is held for who has gone is forgotten", () => {
+      sendAll(1, 12);
+      wait();
+      sendAll(13, 20);
       socket.writable = false;
-      transport.pong(markOf(GREETED + 5_000));
-      send(14);
-      expect(written().length).to.equal(before);
-      expect(writer.bytes).to.equal(0);
+      answer();
+      send(21);
+      expect(written().data).to.deep.equal(frames(12));
+      expect(writer.bytes).to.be.at.most(WINDOW);
     });
   });
 
-  it("who has never answered is not asked again, and is given all that the system takes", async () => {
+  it("who has never answered is not asked again, and is given all that the system takes", () => {
     for (let i = 0; i < 30; i++) {
       writer.event(event(i, "x".repeat(1_000)));
       writer.flush();
+      writers.ticks += 10;
     }
-    await new Promise((resolve) => setTimeout(resolve, 550));
-    writer.event(event(30));
-    writer.flush();
-    expect(Buffer.concat(socket.writes).indexOf(Buffer.from([0x89, 4]))).to.equal(-1);
-    expect(socket.writes).to.have.length(31);
+    expect(Buffer.concat(socket.writes).indexOf(PING_HEAD)).to.equal(-1);
+    expect(socket.writes).to.have.length(30);
     expect(writer.bytes).to.equal(0);
   });
 
@@ -400,6 +404,7 @@ describe("sockets/writer", () => {
     const conn = () => ({
       ...{ transport, readyState: "open", writeBuffer: [] },
       write: () => expect.fail("not by Engine.IO"),
+      once: () => expect.fail("it is a WebSocket already"),
     });
 
     beforeEach(() => {
@@ -412,6 +417,21 @@ describe("sockets/writer", () => {
       expect(all.behind).to.equal(0);
     });
 
+    it("who has polled is known from the upgrade on, before what waited goes", async () => {
+      const polled = { ...conn(), transport: { writable: true }, upgraded: () => {} };
+      polled.once = ((name: string, listener: () => void) => {
+        expect(name).to.equal("upgrade");
+        polled.upgraded = listener;
+      }) as never;
+      const late = new Outbox(polled, all, { slow: () => slow++ });
+      Object.assign(polled, { transport });
+      polled.upgraded();
+      socket.stuck = true;
+      transport.send([textFrame("x".repeat(300_000))]);
+      expect(socket.destroyed, "it is no stranger").to.equal(false);
+      late.close();
+    });
+
     it("who takes all is never behind; who does not is, until half of it is left", async () => {
       for (let i = 0; i < 30; i++) outbox.write(event(i, "x".repeat(100)));
       await turn();
@@ -422,7 +442,7 @@ describe("sockets/writer", () => {
       await turn();
       expect(outbox.behind).to.equal(true);
       socket.writableLength = 512;
-      outbox.sweep(performance.now());
+      outbox.sweep();
       expect(outbox.behind).to.equal(false);
     });
 
@@ -434,6 +454,20 @@ describe("sockets/writer", () => {
       expect(slow).to.equal(1);
       expect(outbox.write(event(2))).to.equal(false);
       expect(socket.destroyed, "the connection is its owner's to end").to.equal(false);
+    });
+
+    it("who is late is slow when above twice the limit is held, also for the other namespace", async () => {
+      let others = 0;
+      const other = new Outbox(conn(), all, { slow: () => others++ });
+      transport.pong(markOf(0));
+      for (let i = 0; i < 12; i++) outbox.write(event(i, "x".repeat(1_000)));
+      writer.flush();
+      writers.ticks += 6;
+      for (let i = 0; i < 12; i++) outbox.write(event(i, "x".repeat(1_000)));
+      writer.flush();
+      for (let i = 0; i < 3; i++) await turn();
+      expect([slow, others]).to.deep.equal([1, 1]);
+      other.close();
     });
 
     it("two namespaces of one connection both hear of it", async () => {
