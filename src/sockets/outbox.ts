@@ -70,7 +70,7 @@ export class Outboxes {
 }
 
 /** What this uses of an Engine.IO connection. */
-type Conn = Pick<Socket["conn"], "write" | "transport" | "readyState" | "once"> & {
+type Conn = Pick<Socket["conn"], "write" | "transport" | "readyState" | "once" | "off"> & {
   writeBuffer: Array<{ data?: unknown }>;
 };
 
@@ -78,15 +78,13 @@ export class Outbox implements Backlogged {
   readonly #conn: Conn;
   readonly #all: Outboxes;
   readonly #owner: Owner;
-  /** As it was last seen: a client that polls may go over to a WebSocket. */
-  #transport: object | undefined;
   /** Of a WebSocket. */
   #writer: Writer | undefined;
-  /** Of a client that polls. */
+  /** Of a client that polls. It may go over to a WebSocket. */
   #polled: Polled | undefined;
   #behind = false;
-  /** For how many sweeps it has been above the second limit without getting less, and how much it was first. */
-  #stuck: { sweeps: number; bytes: number } | undefined;
+  /** For how many sweeps it has been above the second limit without getting less or reading more, and how much it was. */
+  #stuck: { sweeps: number; bytes: number; read: number } | undefined;
   #closed = false;
   /** Told when it is no longer behind. */
   #waiters: Array<() => void> | undefined;
@@ -95,7 +93,9 @@ export class Outbox implements Backlogged {
     this.#conn = conn as Conn;
     this.#all = all;
     this.#owner = owner;
-    this.#look();
+    this.#writer = all.writers.of(this.#conn.transport);
+    if (this.#writer) this.#writer.observe(this);
+    else this.#polled = new Polled(this.#conn, () => this.#upgraded());
   }
 
   /** Whether conflatable values are to be held back. */
@@ -105,18 +105,16 @@ export class Outbox implements Backlogged {
 
   /** What the client has not been seen to take. */
   get bytes(): number {
-    this.#look();
-    return this.#writer?.bytes ?? this.#polled?.bytes(this.#conn) ?? 0;
+    return this.#writer?.bytes ?? this.#polled?.bytes ?? 0;
   }
 
   /** An event, after all that was written before. Answers whether it goes on its way. */
   write(event: FeedEvent): boolean {
     const conn = this.#conn;
     if (this.#closed || conn.readyState !== "open") return false;
-    if (conn.transport !== this.#transport) this.#look();
     if (this.#writer) this.#writer.event(event);
     else {
-      this.#polled?.write(conn, packetOf(event));
+      this.#polled?.write(packetOf(event));
       this.backlog();
     }
     return true;
@@ -124,6 +122,7 @@ export class Outbox implements Backlogged {
 
   /** Resolves when there is room for a large answer: it is not behind, or it has ended. */
   room(): Promise<void> {
+    this.backlog();
     if (!this.#behind) return Promise.resolve();
     return new Promise((resolve) => {
       this.#waiters ??= [];
@@ -133,16 +132,17 @@ export class Outbox implements Backlogged {
 
   /** Socket.IO has just written something; a writer counts that by itself. */
   count(): void {
-    this.#look();
     if (!this.#writer) this.backlog();
   }
 
   sweep(): void {
     const { bytes } = this;
     const { holdBytes, slowBytes } = this.#all.limits;
+    const stuck = this.#stuck;
+    const read = this.#writer?.read ?? 0;
     if (bytes <= slowBytes) this.#stuck = undefined;
-    else if (!this.#stuck || bytes < this.#stuck.bytes) this.#stuck = { sweeps: 0, bytes };
-    else if (++this.#stuck.sweeps >= SLOW_SWEEPS) this.#slow();
+    else if (!stuck || bytes < stuck.bytes || read > stuck.read) this.#stuck = { sweeps: 0, bytes, read };
+    else if (++stuck.sweeps >= SLOW_SWEEPS) this.#slow();
     if (bytes <= holdBytes / 2) this.#caughtUp();
   }
 
@@ -161,19 +161,14 @@ export class Outbox implements Backlogged {
   close(): void {
     this.#closed = true;
     this.#writer?.unobserve(this);
+    this.#polled?.close();
     this.#caughtUp();
   }
 
-  #look(): void {
-    const { transport } = this.#conn;
-    if (transport === this.#transport) return;
-    this.#transport = transport;
-    this.#writer?.unobserve(this);
-    this.#writer = this.#all.writers.of(transport);
-    if (!this.#closed) this.#writer?.observe(this);
-    this.#polled = this.#writer ? undefined : new Polled();
-    // What waits goes to the new transport with that, and it is to be known whose that is.
-    if (this.#polled) this.#conn.once("upgrade", () => this.#look());
+  #upgraded(): void {
+    this.#polled = undefined;
+    this.#writer = this.#all.writers.of(this.#conn.transport);
+    this.#writer?.observe(this);
   }
 
   #caughtUp(): void {
@@ -197,6 +192,8 @@ export class Outbox implements Backlogged {
 
 /** What Engine.IO has for a client that polls: the batch that was handed to the transport, and what waits behind it. */
 class Polled {
+  readonly #conn: Conn;
+  readonly #upgraded: () => void;
   #handed = 0;
   #waiting = 0;
   /** Packets of `writeBuffer` that are counted. */
@@ -204,20 +201,32 @@ class Polled {
   /** Engine.IO begins another one when it hands over what waits. */
   #buffer: unknown;
 
-  bytes(conn: Conn): number {
-    this.#count(conn);
-    if (conn.transport.writable) this.#handed = 0;
+  /** `upgraded` is called when its client has become a WebSocket, before what waits is written to that. */
+  constructor(conn: Conn, upgraded: () => void) {
+    this.#conn = conn;
+    this.#upgraded = upgraded;
+    conn.once("upgrade", upgraded);
+  }
+
+  get bytes(): number {
+    this.#count();
+    if (this.#conn.transport.writable) this.#handed = 0;
     return this.#handed + this.#waiting;
   }
 
-  write(conn: Conn, packet: string): void {
-    this.#count(conn);
+  write(packet: string): void {
+    this.#count();
     this.#waiting += packet.length;
     this.#counted++;
-    conn.write(packet);
+    this.#conn.write(packet);
   }
 
-  #count({ writeBuffer }: Conn): void {
+  close(): void {
+    this.#conn.off("upgrade", this.#upgraded);
+  }
+
+  #count(): void {
+    const { writeBuffer } = this.#conn;
     if (writeBuffer !== this.#buffer) {
       this.#handed = this.#waiting;
       this.#waiting = 0;

@@ -80,7 +80,8 @@ export class Sockets {
 
   private constructor(options: SocketsOptions) {
     this.#options = options;
-    this.#writers = new Writers(options.flushMs, options.holdBytes);
+    // Of what makes one slow more must be held than what is on its way.
+    this.#writers = new Writers(options.flushMs, Math.min(options.holdBytes, options.slowBytes / 4));
     this.#outboxes = new Outboxes(options, this.#writers);
     this.#io = new Server({
       parser: guardedParser,

@@ -79,7 +79,12 @@ export class Writer {
    * being gathered is bounded, and not among it.
    */
   get bytes(): number {
-    return this.#heldBytes + Math.max(this.#socket.writableLength, this.#window.waiting);
+    return this.#heldBytes + Math.max(this.#socket.writableLength, this.#window.charged);
+  }
+
+  /** How much of all that was written has been read for sure. */
+  get read(): number {
+    return this.#window.read;
   }
 
   observe(observer: Backlogged): void {
@@ -142,12 +147,12 @@ export class Writer {
 
   /** Asks for the first time what the other side has read. */
   greet(): void {
-    this.#frame([this.#window.greet()]);
+    this.#frame([this.#window.ask()]);
   }
 
   /** A pong frame has come. */
   pong(data: Buffer): void {
-    if (!this.#ended && this.#window.answered(data)) this.#release();
+    if (!this.#ended && this.#window.answered(data, this.#held !== undefined)) this.#release();
   }
 
   /** Forgets what waits, and whatever comes. What it has counted stays: other namespaces judge by it, too. */
@@ -166,33 +171,39 @@ export class Writer {
   }
 
   #hold(own: Buffer[] | undefined, batch: Batch | undefined): void {
-    // Thousands of small pieces take more than their bytes.
-    const pieces = own && sum(own) <= GATHER_BYTES ? [Buffer.concat(own)] : (own ?? []);
-    if (batch) pieces.push(batch.buffer);
     this.#held ??= [];
-    for (const piece of pieces) this.#held.push(piece);
-    this.#heldBytes += sum(pieces);
-    const ping = this.#window.again();
-    if (ping) this.#socket.write(ping);
+    // Thousands of small pieces would take more than their bytes.
+    if (own) this.#held.push(Buffer.concat(own));
+    if (batch) this.#held.push(batch.buffer);
+    this.#heldBytes += (own ? sum(own) : 0) + (batch?.bytes ?? 0);
   }
 
   /**
-   * Writes as much of what is held as there is room for. Whatever stays has a ping before it: at least one piece and all
-   * of the room are written, and with them the window asks.
+   * Writes as much of what is held as there is room for. What stays has a question before it: a window without room is
+   * unread, and asks about that.
    */
   #release(): void {
     if (!this.#socket.writable) {
       this.#forget();
       return;
     }
-    const held = this.#held ?? [];
-    const { room } = this.#window;
+    while (this.#held && this.#window.room > 0) {
+      const pieces = this.#next(this.#held);
+      this.#heldBytes -= sum(pieces);
+      if (this.#held.length === 0) this.#held = undefined;
+      this.#write(pieces);
+    }
+    // Also where nothing is held there may be something to ask.
+    this.#write([]);
+  }
+
+  /** Not all at once: a window asks about each of its writes. */
+  #next(held: Buffer[]): Buffer[] {
+    const enough = Math.min(this.#window.room, GATHER_BYTES);
     let count = 0;
-    let bytes = 0;
-    while (count < held.length && (count === 0 || bytes < room)) bytes += (held[count++] as Buffer).length;
-    this.#heldBytes -= bytes;
-    if (count === held.length) this.#held = undefined;
-    this.#write(held.splice(0, count));
+    for (let bytes = 0; count < held.length && bytes < enough; count++)
+      bytes += (held[count] as Buffer).length;
+    return held.splice(0, count);
   }
 
   #add(piece: Buffer): void {
@@ -261,7 +272,8 @@ export class Writers implements Pace {
   constructor(boundMs: number, windowBytes: number) {
     this.#boundMs = boundMs;
     this.windowBytes = windowBytes;
-    this.#clock = setInterval(() => this.ticks++, TICK_MS);
+    // Immediates come after what has come was read.
+    this.#clock = setInterval(() => setImmediate(() => this.ticks++), TICK_MS);
     this.#clock.unref();
   }
 

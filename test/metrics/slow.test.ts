@@ -23,7 +23,7 @@ describe("metrics: slow watchers", () => {
     const watcher = await hub.watcher();
     await watcher.subscribe({ job_id: "run" });
     wireOf(watcher).pause();
-    // The system takes some megabytes before anything waits in the hub.
+    // Until it is late in saying what it has read, and more than a window is on its way.
     let queued = 0;
     while (queued === 0) {
       await hub.publish([large(), large(), large()]);

@@ -10,7 +10,16 @@ class FakeConn {
   writeBuffer: Array<{ data: string }> = [];
   readonly handed: string[] = [];
 
-  once(): void {}
+  readonly upgrades = new Set<() => void>();
+
+  once(name: "upgrade", listener: () => void): void {
+    expect(name).to.equal("upgrade");
+    this.upgrades.add(listener);
+  }
+
+  off(_name: "upgrade", listener: () => void): void {
+    this.upgrades.delete(listener);
+  }
 
   write(data: string): void {
     this.writeBuffer.push({ data });
@@ -58,6 +67,7 @@ describe("sockets/outbox, of a client that polls", () => {
   afterEach(() => {
     outbox.close();
     expect(all.behind).to.equal(0);
+    expect([...conn.upgrades], "nobody listens any more").to.deep.equal([]);
   });
 
   const write = (count: number) => {

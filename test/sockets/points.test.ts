@@ -173,7 +173,7 @@ for (const redis of ["memory", "plain"] as const) {
       await behind.subscribe({ job_id: JOB });
       await good.subscribe({ job_id: JOB });
       wireOf(behind).pause();
-      // The kernel takes some megabytes before anything waits in the hub.
+      // Until it is late in saying what it has read, and more than a window is on its way.
       const text = "x".repeat(60_000);
       for (let i = 0; i < 200; i += 10) {
         const { positions } = await hub.publish(

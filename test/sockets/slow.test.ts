@@ -6,7 +6,7 @@ import { progress, startTestHub, status, type TestClient, type TestHub, until } 
 
 /** An event of about this many bytes. */
 const EVENT = 60_000;
-/** The kernel takes some megabytes before anything waits in the hub. */
+/** Half a second of them, and more than a window. */
 const EVENTS = 300;
 const JOB = "job";
 

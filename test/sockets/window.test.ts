@@ -2,6 +2,7 @@ import { expect } from "chai";
 import { Window } from "../../src/sockets/window.ts";
 
 const BYTES = 1_000;
+const UNBOUND = Number.POSITIVE_INFINITY;
 
 describe("sockets/window", () => {
   let pace: { windowBytes: number; ticks: number };
@@ -19,51 +20,83 @@ describe("sockets/window", () => {
   };
   /** The first ping is answered after so many ticks. */
   const greeted = (ticks = 0) => {
-    const mark = markOf(window.greet());
+    const mark = markOf(window.ask());
     pace.ticks += ticks;
-    expect(window.answered(mark)).to.equal(true);
+    expect(window.answered(mark, false)).to.equal(true);
   };
+  const state = () => [window.late, window.charged, window.room];
 
   beforeEach(() => {
     pace = { windowBytes: BYTES, ticks: 0 };
     window = new Window(pace);
   });
 
-  it("asks once half of it may be unread, and not again before the answer", () => {
+  it("asks about each half of it, and not so often while much more is on its way", () => {
     greeted();
-    expect(window.wrote(499)).to.equal(undefined);
-    const mark = markOf(window.wrote(1));
-    expect(window.wrote(5_000)).to.equal(undefined);
-    expect(window.answered(mark)).to.equal(true);
-    expect(markOf(window.wrote(0)), "5 000 are still unread").to.deep.equal(data(5_500));
+    const marks: number[] = [];
+    for (let written = 100; written <= 20_000; written += 100) if (window.wrote(100)) marks.push(written);
+    expect(marks.slice(0, 5)).to.deep.equal([500, 1_000, 1_500, 2_000, 2_500]);
+    // Half by half there would be 40.
+    expect(marks).to.have.length.within(15, 25);
+    expect(window.answered(data(marks.at(-1) as number), false), "and with it all before").to.equal(true);
+    expect(window.read).to.equal(marks.at(-1));
+    expect(window.answered(data(500), false)).to.equal(false);
   });
 
   it("has room without a bound for who is in time, and what is left of the window for who is late", () => {
     greeted();
     window.wrote(600);
     pace.ticks += 5;
-    expect([window.late, window.waiting, window.room]).to.deep.equal([false, 0, Number.POSITIVE_INFINITY]);
+    expect(state()).to.deep.equal([false, 0, UNBOUND]);
     pace.ticks += 1;
-    expect([window.late, window.waiting, window.room]).to.deep.equal([true, 600, 400]);
+    expect(state()).to.deep.equal([true, 600, 400]);
     window.wrote(600);
-    expect([window.late, window.waiting, window.room]).to.deep.equal([true, BYTES, 0]);
+    expect(state()).to.deep.equal([true, 1_200, 0]);
+    window.wrote(10_000);
+    expect(state()).to.deep.equal([true, 2_000, 0]);
   });
 
-  it("who has answered late is late until he answers in time", () => {
+  it("who has answered late is late until he answers in time, and is asked with the next that he gets", () => {
     greeted();
     const first = markOf(window.wrote(600));
     pace.ticks += 6;
-    window.answered(first);
-    expect([window.late, window.waiting, window.room]).to.deep.equal([true, 0, BYTES]);
-    const second = markOf(window.wrote(700));
-    expect(window.waiting).to.equal(700);
+    window.answered(first, false);
+    expect(state()).to.deep.equal([true, 0, BYTES]);
+    expect(window.wrote(0), "nothing").to.equal(undefined);
+    const second = markOf(window.wrote(1));
     pace.ticks += 6;
-    window.answered(second);
+    window.answered(second, false);
     expect(window.late).to.equal(true);
-    const third = markOf(window.wrote(500));
+    const third = markOf(window.wrote(1));
     pace.ticks += 5;
-    window.answered(third);
-    expect(window.late).to.equal(false);
+    window.answered(third, false);
+    expect(state()).to.deep.equal([false, 0, UNBOUND]);
+  });
+
+  it("while something is held, each answer in time adds to the window what was read, and a late one takes it back", () => {
+    greeted();
+    const ask = (bytes: number) => markOf(window.wrote(bytes));
+    let mark = ask(1_000);
+    pace.ticks += 6;
+    window.answered(mark, true);
+    for (const size of [2_000, 4_000, 8_000]) {
+      mark = ask(window.room);
+      window.answered(mark, true);
+      expect(state()).to.deep.equal([true, 0, size]);
+    }
+    mark = ask(8_000);
+    pace.ticks += 6;
+    expect(window.room).to.equal(0);
+    window.answered(mark, true);
+    expect(state()).to.deep.equal([true, 0, BYTES]);
+  });
+
+  it("who is late is asked about each quarter", () => {
+    greeted();
+    window.wrote(500);
+    pace.ticks += 6;
+    const asked = [100, 150, 100, 150].map((bytes) => window.wrote(bytes) !== undefined);
+    expect(asked).to.deep.equal([false, true, false, true]);
   });
 
   it("a long way is no lateness, up to a second", () => {
@@ -81,53 +114,32 @@ describe("sockets/window", () => {
   });
 
   it("nobody is late who has never answered, and nothing is asked of him", () => {
-    window.greet();
+    window.ask();
     expect(window.wrote(10_000)).to.equal(undefined);
     pace.ticks += 1_000;
-    expect([window.late, window.waiting, window.room]).to.deep.equal([false, 0, Number.POSITIVE_INFINITY]);
-  });
-
-  it("asks once more when an answer seems lost, and takes the old one, too", () => {
-    greeted();
-    const first = markOf(window.wrote(600));
-    window.wrote(600);
-    pace.ticks += 20;
-    expect(window.again()).to.equal(undefined);
-    pace.ticks += 1;
-    const second = markOf(window.again());
-    expect(window.late, "asking again makes nobody in time").to.equal(true);
-    pace.ticks += 100;
-    expect(window.again(), "nothing was written since").to.equal(undefined);
-    expect(window.answered(first)).to.equal(true);
-    expect([window.late, window.waiting]).to.deep.equal([true, 600]);
-    expect(window.answered(second)).to.equal(true);
-    expect([window.late, window.waiting]).to.deep.equal([true, 0]);
+    expect(state()).to.deep.equal([false, 0, UNBOUND]);
   });
 
   it("takes nothing from pongs that answer nothing", () => {
-    const greeting = markOf(window.greet());
-    expect(window.answered(Buffer.alloc(0))).to.equal(false);
-    expect(window.answered(data(1))).to.equal(false);
-    expect(window.answered(greeting)).to.equal(true);
-    expect(window.answered(greeting), "once").to.equal(false);
+    const greeting = markOf(window.ask());
+    expect(window.answered(Buffer.alloc(0), false)).to.equal(false);
+    expect(window.answered(data(1), false)).to.equal(false);
+    expect(window.answered(greeting, false)).to.equal(true);
+    expect(window.answered(greeting, false), "once").to.equal(false);
     window.wrote(600);
-    for (const bytes of [Buffer.alloc(4, 0xff), Buffer.alloc(3), data(601)]) {
-      expect(window.answered(bytes)).to.equal(false);
+    for (const bytes of [Buffer.alloc(4, 0xff), Buffer.alloc(3), data(601), greeting]) {
+      expect(window.answered(bytes, false)).to.equal(false);
     }
     pace.ticks += 6;
-    expect(window.waiting).to.equal(600);
+    expect(window.charged).to.equal(600);
   });
 
   it("goes on beyond 4 GB", () => {
     greeted();
     const mark = markOf(window.wrote(2 ** 32 + 700));
     expect(mark).to.deep.equal(data(700));
-    window.wrote(300);
-    expect(window.answered(mark)).to.equal(true);
-    pace.ticks += 6;
-    expect(window.late).to.equal(false);
-    const next = markOf(window.wrote(2 ** 32 - 500));
-    expect(window.answered(next)).to.equal(true);
+    expect(window.answered(mark, false)).to.equal(true);
+    expect(window.read).to.equal(2 ** 32 + 700);
     expect(window.wrote(499)).to.equal(undefined);
   });
 
@@ -136,8 +148,8 @@ describe("sockets/window", () => {
     const mark = markOf(window.wrote(5_000));
     pace.ticks += 10;
     window.close();
-    expect([window.late, window.room]).to.deep.equal([false, Number.POSITIVE_INFINITY]);
-    expect(window.answered(mark)).to.equal(false);
+    expect(state()).to.deep.equal([false, 0, UNBOUND]);
+    expect(window.answered(mark, false)).to.equal(false);
     expect(window.wrote(5_000)).to.equal(undefined);
   });
 });
