@@ -21,7 +21,7 @@ import { measure, type SocketsMeasures } from "./measures.ts";
 import { Outboxes } from "./outbox.ts";
 import { Trainer } from "./trainer.ts";
 import { Watcher } from "./watcher.ts";
-import { Writers } from "./writer.ts";
+import { heard, Writers } from "./writer.ts";
 
 export interface SocketsOptions {
   server: HttpServer;
@@ -270,6 +270,7 @@ export class Sockets {
         // Most clients begin so, and become a WebSocket.
         conn.once("upgrade", settle);
       } else settle(transport);
+      conn.on("heartbeat", heard);
     });
   }
 

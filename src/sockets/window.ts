@@ -1,9 +1,12 @@
 /**
  * How much of what was written to a WebSocket its other side has read. The systems on the way take megabytes for a client
- * that does not read, and say nothing of it. So it is asked, by pings behind the bytes in question, which every WebSocket
- * answers by itself (RFC 6455, section 5.5.3). Whoever answers in time is not held up, however much is on its way.
+ * that does not read, and say nothing of it. So it is asked, by Engine.IO's pings behind the bytes in question: every
+ * client answers each with a pong, in order. Whoever answers in time is not held up, however much is on its way.
  */
+import { textFrame } from "./batch.ts";
 
+/** Engine.IO's ping. */
+const PING = textFrame("2");
 /** How long an answer may take beyond the round trip that the first one took, and how much of that trip counts. */
 const LATE_TICKS = 5;
 const TRIP_TICKS = 10;
@@ -40,8 +43,8 @@ export class Window {
   #questions = NONE;
   /** What the last question was about. */
   #asked = 0;
-  /** Ticks in which an answer comes in time; 0 before the first one: who never answers cannot be judged. */
-  #patience = 0;
+  /** Ticks that the first answer took. */
+  #trip: number | undefined;
   /** What may be on its way: no bound, until an answer is late. */
   #size = Number.POSITIVE_INFINITY;
 
@@ -72,48 +75,40 @@ export class Window {
   /** So many bytes are written. Answers a ping to be written behind them, if it is time for one. */
   wrote(bytes: number): Buffer | undefined {
     this.#written += bytes;
-    if (this.#patience === 0) return undefined;
     const { late } = this;
     const step = this.#pace.windowBytes * (late ? LATE_STEP : STEP);
     const since = this.#written - this.#asked;
     // Somebody who was late and has read all since is to be known as such before there is much for him again.
     const alone = late && this.#questions.length === 0 && since > 0;
-    return alone || since >= Math.max(step, this.#unread * UNREAD_STEP) ? this.ask() : undefined;
+    return alone || since >= Math.max(step, this.#unread * UNREAD_STEP) ? this.#ask() : undefined;
   }
 
-  /** A ping about all that was written; `wrote` asks by itself, once the first is answered. */
-  ask(): Buffer {
-    this.#asked = this.#written;
-    this.#questions = [...this.#questions, { read: this.#written, at: this.#pace.ticks }];
-    const ping = Buffer.from([0x89, 4, 0, 0, 0, 0]);
-    ping.writeUInt32BE(this.#written >>> 0, 2);
-    return ping;
-  }
-
-  /**
-   * A pong has come; `holding`: something waits to be written. Answers whether more is known now: pongs that nobody has
-   * asked for are allowed, and only the last of several pings must be answered.
-   */
-  answered(data: Buffer, holding: boolean): boolean {
-    const index = data.length === 4 ? this.#indexOf(data.readUInt32BE()) : -1;
-    const question = this.#questions[index];
+  /** A pong has come; `holding`: something waits to be written. Answers whether that says anything: not all were asked for. */
+  answered(holding: boolean): boolean {
+    const question = this.#questions[0];
     if (!question) return false;
     const waited = this.#pace.ticks - question.at;
-    const bound = this.#bound;
-    if (this.#patience === 0) this.#patience = Math.min(waited, TRIP_TICKS) + LATE_TICKS;
-    else if (waited > this.#patience) this.#size = this.#pace.windowBytes;
     // As a TCP connection begins: all at once would be late again.
-    else this.#size = holding ? bound + question.read - this.#read : Number.POSITIVE_INFINITY;
+    const grown = this.#bound + question.read - this.#read;
+    if (waited > this.#patience) this.#size = this.#pace.windowBytes;
+    else this.#size = holding ? grown : Number.POSITIVE_INFINITY;
+    this.#trip ??= Math.min(waited, TRIP_TICKS);
     this.#read = question.read;
-    this.#questions = index + 1 < this.#questions.length ? this.#questions.slice(index + 1) : NONE;
+    this.#questions = this.#questions.length > 1 ? this.#questions.slice(1) : NONE;
     return true;
   }
 
-  /** Nobody is asked any more, nor late. */
+  /** Nobody is late any more, nor asked. */
   close(): void {
-    this.#patience = 0;
+    this.#asked = Number.POSITIVE_INFINITY;
     this.#size = Number.POSITIVE_INFINITY;
     this.#questions = NONE;
+  }
+
+  #ask(): Buffer {
+    this.#asked = this.#written;
+    this.#questions = [...this.#questions, { read: this.#written, at: this.#pace.ticks }];
+    return PING;
   }
 
   get #unread(): number {
@@ -122,11 +117,12 @@ export class Window {
 
   get #bound(): number {
     const oldest = this.#questions[0];
-    const late = this.#patience > 0 && oldest && this.#pace.ticks - oldest.at > this.#patience;
+    const late = oldest && this.#pace.ticks - oldest.at > this.#patience;
     return late ? this.#pace.windowBytes : this.#size;
   }
 
-  #indexOf(mark: number): number {
-    return this.#questions.findIndex(({ read }) => read >>> 0 === mark);
+  /** Ticks. */
+  get #patience(): number {
+    return (this.#trip ?? TRIP_TICKS) + LATE_TICKS;
   }
 }

@@ -145,14 +145,9 @@ export class Writer {
     else if (bytes > STRANGER_BYTES) this.#socket.destroy();
   }
 
-  /** Asks for the first time what the other side has read. */
-  greet(): void {
-    this.#frame([this.#window.ask()]);
-  }
-
-  /** A pong frame has come. */
-  pong(data: Buffer): void {
-    if (!this.#ended && this.#window.answered(data, this.#held !== undefined)) this.#release();
+  /** A pong has come. */
+  pong(): void {
+    if (!this.#ended && this.#window.answered(this.#held !== undefined)) this.#release();
   }
 
   /** Forgets what waits, and whatever comes. What it has counted stays: other namespaces judge by it, too. */
@@ -287,14 +282,11 @@ export class Writers implements Pace {
     const sender = (webSocket as unknown as Sending)._sender;
     sender.writer = new Writer(socket, this);
     sender.sendFrame = sendFrame;
-    webSocket.on("pong", pong);
-    sender.writer.greet();
   }
 
   /** Of an Engine.IO transport; `undefined` for one that polls. */
   of(transport: object): Writer | undefined {
-    const { socket } = transport as { socket?: Sending };
-    return socket?._sender.writer;
+    return writerOf(transport);
   }
 
   /** Has it written to when the turn is over. */
@@ -370,12 +362,16 @@ export class Writers implements Pace {
   }
 }
 
+/** Called on an Engine.IO connection, when a pong has come. One function for all. */
+export function heard(this: { transport: object }): void {
+  writerOf(this.transport)?.pong();
+}
+
+function writerOf(transport: object): Writer | undefined {
+  return (transport as { socket?: Sending }).socket?._sender.writer;
+}
+
 /** One function for all senders. */
 function sendFrame(this: Sender, pieces: readonly Piece[], done?: (error?: Error) => void): void {
   this.writer?.frame(pieces, done);
-}
-
-/** One function for all WebSockets. */
-function pong(this: WebSocket, data: Buffer): void {
-  (this as unknown as Sending)._sender.writer?.pong(data);
 }
