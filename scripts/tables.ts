@@ -22,7 +22,7 @@ export const DOCUMENTS = [
 ] as const;
 
 /** The run of the bench that the documents quote. */
-const PUBLISHED = new URL("../bench/results/2026-11-21-163141-3f0ef33.json", import.meta.url);
+const PUBLISHED = new URL("../bench/results/2026-11-21-192855-cf751a2.json", import.meta.url);
 /** What is quoted first. */
 const QUOTED: readonly string[] = [
   ...["fanout", "fanout_single", "spread", "spread_burst", "latency", "latency_burst", "memory"],
