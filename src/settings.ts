@@ -373,7 +373,7 @@ export const SETTINGS = [
     min: 1_024,
     max: 1_073_741_824,
     about:
-      "Bytes that may wait for a watcher to read them before conflatable values are held back for it and merged; also what may be on its way to a client that takes longer than half a second to say that it has read: with much less, clients far away get less a second.",
+      "Bytes that may wait for a watcher to read them before conflatable values are held back for it and merged; also what may be on its way to a client that takes longer than 1.5 s to say that it has read, but not less than 16 KB.",
   },
   {
     env: "TRAINWIRE_SLOW_BYTES",

@@ -57,6 +57,7 @@ const SWEEP_MS = 250;
 /** What Socket.IO answers; other upgrades are not its business. */
 const PATH = "/socket.io/";
 const DOORS = { "/": "watcher", "/trainer": "trainer" } as const;
+const WINDOW_MIN_BYTES = 16_384;
 /** How long clients have to fetch why they are closed. */
 const GRACE_MS = 500;
 
@@ -80,8 +81,9 @@ export class Sockets {
 
   private constructor(options: SocketsOptions) {
     this.#options = options;
-    // Of what makes one slow more must be held than what is on its way.
-    this.#writers = new Writers(options.flushMs, Math.min(options.holdBytes, options.slowBytes / 4));
+    // Not so little that each event is asked about; and what makes one slow must be more than what is on its way.
+    const windowBytes = Math.max(WINDOW_MIN_BYTES, Math.min(options.holdBytes, options.slowBytes / 4));
+    this.#writers = new Writers(options.flushMs, windowBytes);
     this.#outboxes = new Outboxes(options, this.#writers);
     this.#io = new Server({
       parser: guardedParser,

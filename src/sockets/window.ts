@@ -7,14 +7,13 @@ import { textFrame } from "./batch.ts";
 
 /** Engine.IO's ping. */
 const PING = textFrame("2");
-/** How long an answer may take beyond the round trip that the first one took, and how much of that trip counts. */
-const LATE_TICKS = 5;
-const TRIP_TICKS = 10;
+/** Ticks that an answer may take: the longest ways, over satellites, take half of it. */
+const PATIENCE = 15;
 /** Of the window, to be asked about by one ping: somebody who is late is asked more often, for his progress to be seen. */
 const STEP = 1 / 2;
 const LATE_STEP = 1 / 4;
 /** Of what is unread: of megabytes on their way not each step is asked about. */
-const UNREAD_STEP = 1 / 8;
+const UNREAD_STEP = 1 / 32;
 
 /** What all windows of a door have in common. */
 export interface Pace {
@@ -43,8 +42,6 @@ export class Window {
   #questions = NONE;
   /** What the last question was about. */
   #asked = 0;
-  /** Ticks that the first answer took. */
-  #trip: number | undefined;
   /** What may be on its way: no bound, until an answer is late. */
   #size = Number.POSITIVE_INFINITY;
 
@@ -83,16 +80,18 @@ export class Window {
     return alone || since >= Math.max(step, this.#unread * UNREAD_STEP) ? this.#ask() : undefined;
   }
 
-  /** A pong has come; `holding`: something waits to be written. Answers whether that says anything: not all were asked for. */
+  /**
+   * A pong has come; `holding`: something waits to be written. Answers whether that says anything. Engine.IO pings by
+   * itself, too, after a time without pongs: the answer to that may be taken for one to a question, a step too early.
+   */
   answered(holding: boolean): boolean {
     const question = this.#questions[0];
     if (!question) return false;
     const waited = this.#pace.ticks - question.at;
     // As a TCP connection begins: all at once would be late again.
     const grown = this.#bound + question.read - this.#read;
-    if (waited > this.#patience) this.#size = this.#pace.windowBytes;
+    if (waited > PATIENCE) this.#size = this.#pace.windowBytes;
     else this.#size = holding ? grown : Number.POSITIVE_INFINITY;
-    this.#trip ??= Math.min(waited, TRIP_TICKS);
     this.#read = question.read;
     this.#questions = this.#questions.length > 1 ? this.#questions.slice(1) : NONE;
     return true;
@@ -117,12 +116,7 @@ export class Window {
 
   get #bound(): number {
     const oldest = this.#questions[0];
-    const late = oldest && this.#pace.ticks - oldest.at > this.#patience;
+    const late = oldest && this.#pace.ticks - oldest.at > PATIENCE;
     return late ? this.#pace.windowBytes : this.#size;
-  }
-
-  /** Ticks. */
-  get #patience(): number {
-    return (this.#trip ?? TRIP_TICKS) + LATE_TICKS;
   }
 }

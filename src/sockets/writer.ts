@@ -3,8 +3,8 @@
  * in one turn. What the hub has to say is gathered, and written when the turn is over. While the event loop has little
  * room left, events wait a little longer, so that more of them go together; answers never do.
  *
- * Of what is for a client that does not say in time that it reads no more than a window is on its way; the rest waits
- * here, where it is counted, and is one buffer for many.
+ * To a client that does not say in time that it has read, no more than a window is on its way; the rest waits here,
+ * where it is counted, and is one buffer for many.
  */
 
 import type { Socket as NetSocket } from "node:net";
@@ -17,8 +17,8 @@ import { type Pace, Window } from "./window.ts";
 /** What is gathered in a turn leaves before its end above this, so that nothing large is held twice. */
 const GATHER_BYTES = 65_536;
 /**
- * What may wait for somebody who has joined no namespace, and whom so no outbox watches: the answers to WebSocket pings
- * of one who does not read, for example. ws' own bound on these counts frames that are not done, and here all are.
+ * What may wait for somebody who has joined no namespace, and whom so no outbox watches: the answers to the WebSocket
+ * pings of one who does not read, for example. ws' own bound on these counts frames that are not done, and here all are.
  */
 const STRANGER_BYTES = 262_144;
 /** Small pieces are copied into one: cheaper than a write of several. */
@@ -142,7 +142,7 @@ export class Writer {
     const { bytes } = this;
     if (bytes === 0) return;
     if (this.#observers.length > 0) for (const observer of this.#observers) observer.backlog(bytes);
-    else if (bytes > STRANGER_BYTES) this.#socket.destroy();
+    else if (this.#heldBytes + this.#socket.writableLength > STRANGER_BYTES) this.#socket.destroy();
   }
 
   /** A pong has come. */
