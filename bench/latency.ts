@@ -70,7 +70,7 @@ const FULL: Size = {
   },
 };
 const QUICK: Size = {
-  ...{ seconds: 0.25, warmSeconds: 0.4, attempts: 1 },
+  ...{ seconds: 0.25, warmSeconds: 0.2, attempts: 1 },
   ...{ rampSeconds: 0.2, ramped: 1, rampFrom: 3_000, rampBy: 1.6, rampAttempts: 1, halvings: 0 },
 };
 
