@@ -39,7 +39,7 @@ export interface Bench {
   readonly references: readonly string[];
   /** Under a minute for all measures together: few rounds, small numbers. */
   readonly quick: boolean;
-  /** At most: 9, or 3 when quick, or what `--rounds` says. A measure may take fewer: memory takes 5, slow takes 1. */
+  /** At most: 9, or 2 when quick, or what `--rounds` says. A measure may take fewer: memory takes 5, slow takes 3. */
   readonly alternations: number;
   readonly build: HubBuild;
   /** The progress of a measure, one line. */

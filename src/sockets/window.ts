@@ -88,10 +88,10 @@ export class Window {
     const question = this.#questions[0];
     if (!question) return false;
     const waited = this.#pace.ticks - question.at;
-    // As a TCP connection begins: all at once would be late again.
-    const grown = this.#bound + question.read - this.#read;
     if (waited > PATIENCE) this.#size = this.#pace.windowBytes;
-    else this.#size = holding ? grown : Number.POSITIVE_INFINITY;
+    // As a TCP connection begins: all at once would be late again.
+    else if (holding) this.#size += question.read - this.#read;
+    else this.#size = Number.POSITIVE_INFINITY;
     this.#read = question.read;
     this.#questions = this.#questions.length > 1 ? this.#questions.slice(1) : NONE;
     return true;

@@ -166,11 +166,12 @@ export class Writer {
   }
 
   #hold(own: Buffer[] | undefined, batch: Batch | undefined): void {
-    this.#held ??= [];
     // Thousands of small pieces would take more than their bytes.
-    if (own) this.#held.push(Buffer.concat(own));
-    if (batch) this.#held.push(batch.buffer);
-    this.#heldBytes += (own ? sum(own) : 0) + (batch?.bytes ?? 0);
+    const pieces: Buffer[] = own ? [Buffer.concat(own)] : [];
+    if (batch) pieces.push(batch.buffer);
+    this.#held ??= [];
+    this.#held.push(...pieces);
+    this.#heldBytes += sum(pieces);
   }
 
   /**

@@ -23,7 +23,7 @@ describe("metrics: slow watchers", () => {
     const watcher = await hub.watcher();
     await watcher.subscribe({ job_id: "run" });
     wireOf(watcher).pause();
-    // Until it is late in saying what it has read, and more than a window is on its way.
+    // More than the kernel takes of who is not late yet.
     let queued = 0;
     while (queued === 0) {
       await hub.publish([large(), large(), large()]);

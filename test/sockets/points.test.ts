@@ -173,7 +173,7 @@ for (const redis of ["memory", "plain"] as const) {
       await behind.subscribe({ job_id: JOB });
       await good.subscribe({ job_id: JOB });
       wireOf(behind).pause();
-      // Until it is late in saying what it has read, and more than a window is on its way.
+      // More than the kernel takes of who is not late yet.
       const text = "x".repeat(60_000);
       for (let i = 0; i < 200; i += 10) {
         const { positions } = await hub.publish(

@@ -6,7 +6,7 @@ import { progress, startTestHub, status, type TestClient, type TestHub, until } 
 
 /** An event of about this many bytes. */
 const EVENT = 60_000;
-/** Half a second of them, and more than a window. */
+/** More than the kernel takes of who is not late yet. */
 const EVENTS = 300;
 const JOB = "job";
 
